@@ -1,0 +1,75 @@
+/** The classes of failure; each is one exit code of the command line and one error code on the wire. */
+export type ErrorCode =
+  | "failed"
+  | "usage"
+  | "not_found"
+  | "conflict"
+  | "over_quota"
+  | "not_trusted"
+  | "host_lacks";
+
+export interface MvmErrorOptions {
+  /** What the reader can do next: a command or one plain sentence. */
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+/** Base of every error that mvm raises on purpose. Anything else that is thrown is a defect. */
+export class MvmError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: MvmErrorOptions = {}) {
+    super(message, { cause: options.cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.hint = options.hint;
+  }
+}
+
+/** An argument or a document that cannot be understood. */
+export class UsageError extends MvmError {
+  constructor(message: string, options: MvmErrorOptions = {}) {
+    super("usage", message, options);
+  }
+}
+
+/** The named object does not exist. */
+export class NotFoundError extends MvmError {
+  constructor(message: string, options: MvmErrorOptions = {}) {
+    super("not_found", message, options);
+  }
+}
+
+/** The object exists already, is busy, or its state does not allow what was asked. */
+export class ConflictError extends MvmError {
+  constructor(message: string, options: MvmErrorOptions = {}) {
+    super("conflict", message, options);
+  }
+}
+
+/** This machine lacks a program, a file or a kernel feature. */
+export class HostLacksError extends MvmError {
+  constructor(message: string, options: MvmErrorOptions = {}) {
+    super("host_lacks", message, options);
+  }
+}
+
+/** An operation that was tried and failed. */
+export class OperationError extends MvmError {
+  constructor(message: string, options: MvmErrorOptions = {}) {
+    super("failed", message, options);
+  }
+}
+
+/** One sentence for a person: the message of an error and of what caused it, outermost first. */
+export function describeError(error: unknown): string {
+  const parts: string[] = [];
+  let current: unknown = error;
+  while (current !== undefined && current !== null && parts.length < 5) {
+    const text = current instanceof Error ? current.message : JSON.stringify(current);
+    if (!parts.some((part) => part.includes(text))) parts.push(text);
+    current = current instanceof Error ? current.cause : undefined;
+  }
+  return parts.join(": ");
+}

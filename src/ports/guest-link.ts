@@ -1,0 +1,32 @@
+import type { HealthReport, HelloAnswer } from "../protocol/guest-messages.ts";
+import type { VmmProcess } from "./vmm.ts";
+
+export interface GuestExecRequest {
+  readonly command: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  readonly timeoutMs: number;
+  readonly stdin?: AsyncIterable<Uint8Array>;
+  readonly onOutput: (stream: "stdout" | "stderr", bytes: Uint8Array) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** One open conversation with the agent of a guest. What it answers is bounded and checked. */
+export interface GuestSession {
+  /** What the agent said of itself when the session began. */
+  readonly hello: HelloAnswer;
+  health(): Promise<HealthReport>;
+  /** Runs a command in the guest. @returns its exit code; 128 + N when signal N ended it. */
+  exec(request: GuestExecRequest): Promise<number>;
+  /** The last lines a service of the guest logged (or of all services), oldest first. */
+  logs(service: string | undefined, lines: number): Promise<string[]>;
+  /** Asks the guest to end its services and power off. Answers when the guest has begun. */
+  shutdown(graceSeconds: number): Promise<void>;
+  close(): void;
+}
+
+/** Opens sessions with guest agents: one at a time per guest, others wait their turn. */
+export interface GuestLink {
+  /** @throws OperationError when the agent does not answer within `timeoutMs`. */
+  open(process: VmmProcess, timeoutMs: number, signal?: AbortSignal): Promise<GuestSession>;
+}

@@ -1,0 +1,21 @@
+import type { Role } from "../domain/roles.ts";
+import type { Revision } from "../domain/revision.ts";
+
+export interface BuildRequest {
+  /** `builtin:openclaw`, `builtin:hello`, `path:/dir` or any flake reference. */
+  readonly flakeRef: string;
+  readonly profile: string;
+  readonly role: Role;
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+  /** One short line for each step, for a person who waits. */
+  readonly onProgress: (line: string) => void;
+}
+
+/** Turns a flake into an image in the content store, in an ephemeral builder microVM. */
+export interface ImageBuilder {
+  /** The same request, while nothing it is made of has changed, answers at once from the store. @throws OperationError naming what failed and where the log is; HostLacksError before `mvm add host`. */
+  build(request: BuildRequest): Promise<Revision>;
+  /** Removes what builders that died left: VMMs, scratch files, half-written revisions. @returns what was removed, a line each. */
+  sweep(): Promise<string[]>;
+}

@@ -1,0 +1,2 @@
+import { x } from "../host/thing.ts";
+export const y: number = x;
