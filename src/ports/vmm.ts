@@ -62,7 +62,7 @@ export interface Vmm {
   pause(process: VmmProcess): Promise<void>;
   /** Lets the vCPUs run. Doing it to a running VM is no error. */
   resume(process: VmmProcess): Promise<void>;
-  /** Asks the guest to power off, waits `graceMs`, then kills. Answers when the process is gone; one that is gone already is no error. */
+  /** Waits `graceMs` for the VMM to end by itself (the guest was asked to power off), then kills it. Answers when the process is gone; one that is gone already is no error. */
   stop(process: VmmProcess, graceMs: number): Promise<void>;
   /** Opens the byte channel to the guest agent. The caller is its only user until it is destroyed. @throws OperationError when the VMM does not answer. */
   openChannel(process: VmmProcess, signal?: AbortSignal): Promise<Duplex>;

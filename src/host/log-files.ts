@@ -1,0 +1,35 @@
+import { open } from "node:fs/promises";
+import { isErrno } from "./files.ts";
+
+const tailBytes = 256 * 1024;
+// Terminal escapes and control bytes a guest prints must not reach the operator's terminal.
+// eslint-disable-next-line no-control-regex
+const unprintable = /\u001b\[[0-9;?]*[A-Za-z]|[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
+
+/** The last `count` non-empty lines of a log, oldest first, without control characters; none when there is no such file. Reads at most the last 256 KiB. */
+export async function lastLogLines(path: string, count: number): Promise<string[]> {
+  let file;
+  try {
+    file = await open(path, "r");
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return [];
+    throw error;
+  }
+  try {
+    const { size } = await file.stat();
+    const start = Math.max(0, size - tailBytes);
+    const buffer = Buffer.alloc(size - start);
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, start);
+    return printableLines(buffer.subarray(0, bytesRead).toString("utf8")).slice(-count);
+  } finally {
+    await file.close();
+  }
+}
+
+/** The non-empty lines of a text that came from a guest, without control characters. */
+export function printableLines(text: string): string[] {
+  return text
+    .split("\n")
+    .map((line) => line.replace(unprintable, ""))
+    .filter((line) => line.trim() !== "");
+}

@@ -1,0 +1,59 @@
+import { readFile, readdir } from "node:fs/promises";
+import { isErrno } from "./files.ts";
+
+/** A process by what makes it unique until the next boot: its pid and its start time in clock ticks since boot. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  readonly startTicks: number;
+}
+
+/** The start time of a living process, or undefined when there is none (a zombie counts as gone). Source: proc(5). */
+export async function processStartTicks(pid: number): Promise<number | undefined> {
+  const stat = await readProc(`/proc/${pid}/stat`);
+  // The command in field 2 may hold spaces and brackets: what follows the last bracket is field 3 on.
+  const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
+  if (fields === undefined || fields[0] === "Z" || fields[0] === "X") return undefined;
+  const startTicks = Number(fields[19]);
+  return Number.isSafeInteger(startTicks) ? startTicks : undefined;
+}
+
+/** Whether this very process still lives: a pid that was given to another process does not count. */
+export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
+  return (await processStartTicks(identity.pid)) === identity.startTicks;
+}
+
+/** The arguments of a process, or undefined when it is gone. */
+export async function processArguments(pid: number): Promise<string[] | undefined> {
+  const text = await readProc(`/proc/${pid}/cmdline`);
+  return text === undefined || text === "" ? undefined : text.replace(/\0$/, "").split("\0");
+}
+
+/** The pids of all processes. */
+export async function listPids(): Promise<number[]> {
+  const names = await readdir("/proc");
+  return names.filter((name) => /^\d+$/.test(name)).map(Number);
+}
+
+/** Sends a signal to this very process. @returns false when it was gone already. */
+export async function signalProcess(
+  identity: ProcessIdentity,
+  signal: NodeJS.Signals,
+): Promise<boolean> {
+  if (!(await isAlive(identity))) return false;
+  try {
+    process.kill(identity.pid, signal);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "ESRCH")) return false;
+    throw error;
+  }
+}
+
+async function readProc(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if (isErrno(error, "ENOENT") || isErrno(error, "ESRCH")) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,104 @@
+import { join } from "node:path";
+import type { VmmSpec } from "../../../ports/vmm.ts";
+import type { QemuPlatform } from "./platform.ts";
+
+export const qemuProgram = "qemu-system-x86_64";
+
+/** The name of the virtio-serial port that the guest agent opens. */
+export const agentPortName = "mvm.agent";
+
+export function qmpSocketPath(runDir: string): string {
+  return join(runDir, "qmp.sock");
+}
+
+export function agentSocketPath(runDir: string): string {
+  return join(runDir, "agent.sock");
+}
+
+/** The `-name` value that marks a QEMU process as the VMM of an id. */
+export function guestName(id: string): string {
+  return `guest=${id},process=mvm-${id}`;
+}
+
+/**
+ * The arguments of QEMU for a spec. QEMU starts as root, opens every file, socket and TAP, and drops
+ * to the spec's uid before the guest's first instruction (`-runas`); nothing has to be readable for
+ * that uid. Source: qemu(1).
+ */
+export function qemuArguments(spec: VmmSpec, platform: QemuPlatform): string[] {
+  const bus = platform.machine === "microvm" ? "device" : "pci";
+  const args = [
+    ["-name", guestName(spec.id)],
+    ["-nodefaults"],
+    ["-no-user-config"],
+    ["-no-reboot"],
+    ["-display", "none"],
+    ["-machine", machineOption(platform)],
+    ["-accel", platform.accelerator === "kvm" ? "kvm" : "tcg,thread=multi"],
+    ["-cpu", platform.accelerator === "kvm" ? "host" : "max"],
+    ["-smp", String(spec.vcpus)],
+    ["-m", `${spec.memMib}M`],
+    ["-runas", `${spec.uid}:${spec.uid}`],
+    // Not `elevateprivileges=deny`: it forbids QEMU its own change to the uid above. The process gets
+    // no new privileges from `setpriv` instead.
+    ["-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny"],
+    ["-kernel", spec.kernelPath],
+    ["-initrd", spec.initrdPath],
+    ["-append", kernelCommandLine(spec, platform)],
+    ["-qmp", `unix:${escapeOption(qmpSocketPath(spec.runDir))},server=on,wait=off`],
+    [
+      "-chardev",
+      `file,id=console,path=${escapeOption(join(spec.logDir, "console.log"))},append=on`,
+    ],
+    ["-serial", "chardev:console"],
+    ["-device", `virtio-rng-${bus}`],
+    ["-device", `virtio-serial-${bus}`],
+    [
+      "-chardev",
+      `socket,id=agent,path=${escapeOption(agentSocketPath(spec.runDir))},server=on,wait=off`,
+    ],
+    ["-device", `virtserialport,chardev=agent,name=${agentPortName}`],
+  ];
+  for (const drive of spec.drives) {
+    const node = `drive-${drive.id}`;
+    args.push(
+      [
+        "-blockdev",
+        `driver=raw,node-name=${node},read-only=${drive.readOnly ? "on" : "off"},` +
+          `discard=unmap,file.driver=file,file.filename=${escapeOption(drive.path)}`,
+      ],
+      ["-device", `virtio-blk-${bus},drive=${node},serial=${drive.id}`],
+    );
+  }
+  spec.nics.forEach((nic, index) => {
+    args.push(
+      ["-netdev", `tap,id=net${index},ifname=${nic.tap},script=no,downscript=no`],
+      ["-device", `virtio-net-${bus},netdev=net${index},mac=${nic.mac}`],
+    );
+  });
+  return args.flat();
+}
+
+function machineOption(platform: QemuPlatform): string {
+  if (platform.machine === "q35") return "q35,usb=off";
+  // Debian's kernel finds virtio-mmio devices through ACPI only.
+  return "microvm,acpi=on,rtc=on,isa-serial=on";
+}
+
+function kernelCommandLine(spec: VmmSpec, platform: QemuPlatform): string {
+  return [
+    "console=ttyS0",
+    "panic=-1",
+    // Without it the guest calibrates its TSC against timers that stall when the host is busy, and hangs.
+    ...(platform.tscKhz === null ? [] : [`tsc_early_khz=${platform.tscKhz}`]),
+    ...(spec.drives.length === 0
+      ? []
+      : [`mvm.drives=${spec.drives.map((drive) => drive.id).join(",")}`]),
+    ...spec.kernelArgs,
+  ].join(" ");
+}
+
+/** In QEMU's option lists a comma is written twice. */
+function escapeOption(value: string): string {
+  return value.replaceAll(",", ",,");
+}

@@ -1,0 +1,201 @@
+import { spawn } from "node:child_process";
+import { mkdir, open, rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { dirname, join } from "node:path";
+import type { Duplex } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
+import { z } from "zod";
+import { HostLacksError, OperationError } from "../../../domain/errors.ts";
+import type { Vmm, VmmCapabilities, VmmProcess, VmmSpec } from "../../../ports/vmm.ts";
+import { plainEnvironment } from "../../exec.ts";
+import { isErrno } from "../../files.ts";
+import { lastLogLines } from "../../log-files.ts";
+import {
+  isAlive,
+  listPids,
+  processArguments,
+  processStartTicks,
+  signalProcess,
+} from "../../processes.ts";
+import { agentSocketPath, qemuArguments, qemuProgram, qmpSocketPath } from "./command-line.ts";
+import type { QemuPlatform } from "./platform.ts";
+import { QmpClient } from "./qmp-client.ts";
+
+const startTimeoutMs = 20_000;
+const killTimeoutMs = 10_000;
+const pollMs = 10;
+
+const statusAnswer = z.looseObject({ status: z.string() });
+
+/** Runs microVMs under QEMU. Finds its own processes again by their arguments, never by a pid alone. */
+export class QemuVmm implements Vmm {
+  readonly capabilities: VmmCapabilities = {
+    memorySnapshot: false,
+    lazyRestore: false,
+    vsock: false,
+    jail: false,
+    driveHotSwap: false,
+  };
+  readonly #platform: () => Promise<QemuPlatform>;
+
+  /** `platform` is asked at each start, since only `mvm add host` finds it out. */
+  constructor(platform: () => Promise<QemuPlatform>) {
+    this.#platform = platform;
+  }
+
+  async start(spec: VmmSpec, signal?: AbortSignal): Promise<VmmProcess> {
+    const args = qemuArguments(spec, await this.#platform());
+    await mkdir(spec.runDir, { recursive: true, mode: 0o700 });
+    await mkdir(spec.logDir, { recursive: true, mode: 0o700 });
+    // QEMU cannot bind a socket whose name a dead QEMU left behind.
+    await rm(qmpSocketPath(spec.runDir), { force: true });
+    await rm(agentSocketPath(spec.runDir), { force: true });
+    const log = await open(join(spec.logDir, "vmm.log"), "w", 0o600);
+    try {
+      const child = spawn("setpriv", ["--no-new-privs", "--", qemuProgram, ...args], {
+        env: plainEnvironment,
+        cwd: "/",
+        // A session of its own: neither Ctrl-C nor the end of this process ends the guest.
+        detached: true,
+        stdio: ["ignore", log.fd, log.fd],
+      });
+      const failed = Promise.withResolvers<never>();
+      child.once("error", (error) => failed.reject(error));
+      child.once("exit", (code, signal) => failed.reject(exitError(code, signal)));
+      // Whoever loses the race below must not become an unhandled rejection later.
+      failed.promise.catch(() => undefined);
+      child.unref();
+      try {
+        return await Promise.race([failed.promise, this.#untilRunning(spec, child.pid, signal)]);
+      } catch (error) {
+        child.kill("SIGKILL");
+        if (error instanceof HostLacksError) throw error;
+        throw new OperationError(`VMM ${spec.id} did not start: ${await startupLog(spec)}`, {
+          cause: error,
+        });
+      }
+    } finally {
+      await log.close();
+    }
+  }
+
+  async list(runRoot: string): Promise<VmmProcess[]> {
+    const found = await Promise.all((await listPids()).map((pid) => identify(pid, runRoot)));
+    return found.filter((process) => process !== undefined);
+  }
+
+  async pause(process: VmmProcess): Promise<void> {
+    await this.#steer(process, "stop", "paused");
+  }
+
+  async resume(process: VmmProcess): Promise<void> {
+    await this.#steer(process, "cont", "running");
+  }
+
+  async stop(process: VmmProcess, graceMs: number): Promise<void> {
+    if (await gone(process, graceMs)) return;
+    await signalProcess(process, "SIGKILL");
+    if (!(await gone(process, killTimeoutMs))) {
+      throw new OperationError(`VMM ${process.id} (pid ${process.pid}) does not end when killed`);
+    }
+  }
+
+  async openChannel(process: VmmProcess, signal?: AbortSignal): Promise<Duplex> {
+    const socket = connect(agentSocketPath(process.runDir));
+    const { promise, resolve, reject } = Promise.withResolvers<Duplex>();
+    socket.once("connect", () => resolve(socket));
+    socket.once("error", (error) =>
+      reject(new OperationError(`the channel to ${process.id} cannot be opened`, { cause: error })),
+    );
+    signal?.addEventListener("abort", () => socket.destroy(new OperationError("interrupted")), {
+      once: true,
+    });
+    return promise;
+  }
+
+  async #untilRunning(
+    spec: VmmSpec,
+    pid: number | undefined,
+    signal?: AbortSignal,
+  ): Promise<VmmProcess> {
+    if (pid === undefined) throw new OperationError("QEMU was not spawned");
+    const deadlineMs = performance.now() + startTimeoutMs;
+    while (performance.now() < deadlineMs) {
+      signal?.throwIfAborted();
+      const startTicks = await processStartTicks(pid);
+      if (startTicks !== undefined && (await statusOf(spec.runDir)) === "running") {
+        return { id: spec.id, runDir: spec.runDir, pid, startTicks };
+      }
+      await delay(pollMs);
+    }
+    throw new OperationError(`QEMU was not running after ${startTimeoutMs} ms`);
+  }
+
+  async #steer(process: VmmProcess, command: string, wanted: string): Promise<void> {
+    if (!(await isAlive(process))) throw new OperationError(`VMM ${process.id} is gone`);
+    const qmp = await QmpClient.open(qmpSocketPath(process.runDir));
+    try {
+      await qmp.execute(command);
+      const { status } = statusAnswer.parse(await qmp.execute("query-status"));
+      if (status !== wanted) {
+        throw new OperationError(`VMM ${process.id} is ${status} and not ${wanted}`);
+      }
+    } finally {
+      qmp.close();
+    }
+  }
+}
+
+async function statusOf(runDir: string): Promise<string | undefined> {
+  let qmp: QmpClient;
+  try {
+    qmp = await QmpClient.open(qmpSocketPath(runDir));
+  } catch (error) {
+    const cause = error instanceof Error ? error.cause : undefined;
+    // QEMU has not made its socket yet.
+    if (isErrno(cause, "ENOENT") || isErrno(cause, "ECONNREFUSED")) return undefined;
+    throw error;
+  }
+  try {
+    return statusAnswer.parse(await qmp.execute("query-status")).status;
+  } finally {
+    qmp.close();
+  }
+}
+
+async function identify(pid: number, runRoot: string): Promise<VmmProcess | undefined> {
+  const args = await processArguments(pid);
+  if (args === undefined) return undefined;
+  const id = /^guest=([^,]+),process=mvm-/.exec(args[args.indexOf("-name") + 1] ?? "")?.[1];
+  const socket = /^unix:(.+),server=on,wait=off$/.exec(args[args.indexOf("-qmp") + 1] ?? "")?.[1];
+  if (id === undefined || socket === undefined) return undefined;
+  const runDir = dirname(socket.replaceAll(",,", ","));
+  if (!runDir.startsWith(`${runRoot}/`)) return undefined;
+  const startTicks = await processStartTicks(pid);
+  return startTicks === undefined ? undefined : { id, runDir, pid, startTicks };
+}
+
+async function gone(process: VmmProcess, waitMs: number): Promise<boolean> {
+  const deadlineMs = performance.now() + waitMs;
+  while (await isAlive(process)) {
+    if (performance.now() >= deadlineMs) return false;
+    await delay(pollMs);
+  }
+  return true;
+}
+
+function exitError(code: number | null, signal: NodeJS.Signals | null): Error {
+  // setpriv(1): 127 means that there is no such program.
+  if (code === 127) {
+    return new HostLacksError(`${qemuProgram} is not installed`, { hint: "run `mvm add host`" });
+  }
+  return new OperationError(`QEMU ended at once (${signal ?? `exit code ${code}`})`);
+}
+
+async function startupLog(spec: VmmSpec): Promise<string> {
+  const lines = [
+    ...(await lastLogLines(join(spec.logDir, "vmm.log"), 5)),
+    ...(await lastLogLines(join(spec.logDir, "console.log"), 5)),
+  ];
+  return lines.length === 0 ? "it printed nothing" : lines.join(" | ");
+}
