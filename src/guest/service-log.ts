@@ -1,0 +1,90 @@
+import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
+import { join } from "node:path";
+
+/** A file beyond this many bytes becomes `<name>.log.1`; one old file is kept. */
+export const maxLogFileBytes: number = 1024 * 1024;
+
+/**
+ * What one service prints, in `<folder>/<name>.log`. The folder is memory in the guest, so it is
+ * bounded: at most twice `maxLogFileBytes`, whatever the service does.
+ */
+export class ServiceLog {
+  readonly path: string;
+  /** The last line that was not blank, for messages; at most 300 characters. */
+  lastLine = "";
+  #fd: number;
+  #size: number;
+  #partialLine = "";
+
+  constructor(folder: string, name: string) {
+    this.path = join(folder, `${name}.log`);
+    this.#fd = openSync(this.path, "a", 0o640);
+    this.#size = fstatSync(this.#fd).size;
+  }
+
+  append(bytes: Buffer): void {
+    try {
+      if (this.#size + bytes.length > maxLogFileBytes) this.#rotate();
+      writeSync(this.#fd, bytes);
+      this.#size += bytes.length;
+    } catch (error) {
+      // A full disk must not end the service, nor the agent: the line is lost.
+      if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+      rmSync(`${this.path}.1`, { force: true });
+    }
+    this.#noteLastLine(bytes);
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+
+  #rotate(): void {
+    closeSync(this.#fd);
+    renameSync(this.path, `${this.path}.1`);
+    this.#fd = openSync(this.path, "a", 0o640);
+    this.#size = 0;
+  }
+
+  #noteLastLine(bytes: Buffer): void {
+    const lines = (this.#partialLine + bytes.toString("utf8", -2048)).split("\n");
+    this.#partialLine = (lines.at(-1) ?? "").slice(-300);
+    const line = lines.findLast((text) => text.trim() !== "");
+    if (line !== undefined) this.lastLine = plainLine(line).slice(0, 300);
+  }
+}
+
+/** A line without colour codes and control characters, which a terminal might obey. */
+export function plainLine(line: string): string {
+  return (
+    line
+      // eslint-disable-next-line no-control-regex -- these are what it removes
+      .replaceAll(/\u001B\[[0-9;?]*[ -/]*[@-~]/g, "")
+      // eslint-disable-next-line no-control-regex -- these are what it removes
+      .replaceAll(/[\u0000-\u0008\u000B-\u001F\u007F-\u009F]/g, "")
+  );
+}
+
+/** The last lines of a log and of its predecessor, oldest first, reading at most `maxBytes` of each. */
+export function readLastLines(path: string, lines: number, maxBytes: number): string[] {
+  const text = readTail(`${path}.1`, maxBytes) + readTail(path, maxBytes);
+  return text.split("\n").filter(Boolean).slice(-lines);
+}
+
+function readTail(path: string, maxBytes: number): string {
+  let fd: number;
+  try {
+    fd = openSync(path, "r");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
+    throw error;
+  }
+  try {
+    const { size } = fstatSync(fd);
+    const buffer = Buffer.alloc(Math.min(size, maxBytes));
+    const length = readSync(fd, buffer, 0, buffer.length, size - buffer.length);
+    return buffer.toString("utf8", 0, length);
+  } finally {
+    closeSync(fd);
+  }
+}

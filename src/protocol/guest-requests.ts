@@ -1,0 +1,149 @@
+import * as z from "zod/mini";
+import { UsageError } from "../domain/errors.ts";
+import { maxLogLines, maxStreamChunkBytes } from "./guest-messages.ts";
+
+/** Limits of one `Exec`. */
+export const maxExecTimeoutMs: number = 24 * 60 * 60 * 1000;
+export const maxConcurrentExecs = 8;
+
+/** First of a session: ends what an older session left, and is answered with the nonce. */
+export interface HelloRequest {
+  readonly id: number;
+  readonly op: "Hello";
+  readonly protocol: "mvm-guest";
+  readonly version: number;
+  readonly role: "host";
+  /** 32 hexadecimal digits, never used before. */
+  readonly nonce: string;
+}
+
+/** Runs a program as root. Its output comes as progress, its exit code as the answer. */
+export interface ExecRequest {
+  readonly id: number;
+  readonly op: "Exec";
+  readonly command: readonly string[];
+  /** Added to PATH, HOME and TERM. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  readonly timeout_ms: number;
+  /** Whether `ExecInput` will follow; without it standard input is empty. */
+  readonly input: boolean;
+}
+
+/** The next bytes of standard input; answered when the program can take more. */
+export interface ExecInputRequest {
+  readonly id: number;
+  readonly op: "ExecInput";
+  readonly exec_id: number;
+  /** Base64 of at most `maxStreamChunkBytes`. */
+  readonly data: string;
+  readonly end: boolean;
+}
+
+/** Kills the process group of a running `Exec`, which is answered as for a program that was killed. */
+export interface ExecCancelRequest {
+  readonly id: number;
+  readonly op: "ExecCancel";
+  readonly exec_id: number;
+}
+
+export interface LogsRequest {
+  readonly id: number;
+  readonly op: "Logs";
+  /** Null for all services. */
+  readonly service: string | null;
+  readonly lines: number;
+}
+
+/** Ends the services and powers off; answered when that has begun. */
+export interface ShutdownRequest {
+  readonly id: number;
+  readonly op: "Shutdown";
+  readonly grace_seconds: number;
+}
+
+/** All that a host may ask of a guest agent. The table is closed: an unknown one is an error. */
+export type GuestRequest =
+  | HelloRequest
+  | { readonly id: number; readonly op: "Ping" }
+  | { readonly id: number; readonly op: "Health" }
+  | ExecRequest
+  | ExecInputRequest
+  | ExecCancelRequest
+  | LogsRequest
+  | ShutdownRequest;
+
+const id = z.int().check(z.nonnegative());
+const text = z.string().check(z.maxLength(64 * 1024));
+
+const hello = z.strictObject({
+  id,
+  op: z.literal("Hello"),
+  protocol: z.literal("mvm-guest"),
+  version: z.int(),
+  role: z.literal("host"),
+  nonce: z.string().check(z.regex(/^[0-9a-f]{32}$/)),
+});
+const ping = z.strictObject({ id, op: z.literal("Ping") });
+const health = z.strictObject({ id, op: z.literal("Health") });
+const exec = z.strictObject({
+  id,
+  op: z.literal("Exec"),
+  command: z.array(text).check(z.minLength(1), z.maxLength(1024)),
+  env: z.record(z.string().check(z.maxLength(256)), text),
+  cwd: z.string().check(z.maxLength(4096)),
+  timeout_ms: z.int().check(z.gte(1), z.lte(maxExecTimeoutMs)),
+  input: z.boolean(),
+});
+const execInput = z.strictObject({
+  id,
+  op: z.literal("ExecInput"),
+  exec_id: id,
+  data: z.base64().check(z.maxLength(Math.ceil(maxStreamChunkBytes / 3) * 4)),
+  end: z.boolean(),
+});
+const execCancel = z.strictObject({ id, op: z.literal("ExecCancel"), exec_id: id });
+const logs = z.strictObject({
+  id,
+  op: z.literal("Logs"),
+  service: z.nullable(z.string().check(z.maxLength(64))),
+  lines: z.int().check(z.gte(1), z.lte(maxLogLines)),
+});
+const shutdown = z.strictObject({
+  id,
+  op: z.literal("Shutdown"),
+  grace_seconds: z.number().check(z.gte(0), z.lte(3600)),
+});
+
+const schemas: Readonly<Record<GuestRequest["op"], z.ZodMiniType<GuestRequest>>> = {
+  Hello: hello,
+  Ping: ping,
+  Health: health,
+  Exec: exec,
+  ExecInput: execInput,
+  ExecCancel: execCancel,
+  Logs: logs,
+  Shutdown: shutdown,
+};
+
+const envelope = z.looseObject({ id, op: z.string().check(z.maxLength(64)) });
+
+/** The id of what looks like a request, or undefined: an error can be answered only to an id. */
+export function requestIdOf(value: unknown): number | undefined {
+  const parsed = envelope.safeParse(value);
+  return parsed.success ? parsed.data.id : undefined;
+}
+
+/** @throws UsageError naming the unknown operation, or the field that is missing, wrong or unknown. */
+export function parseGuestRequest(value: unknown): GuestRequest {
+  const head = envelope.safeParse(value);
+  if (!head.success) throw new UsageError("a request has an id and an op");
+  const { op } = head.data;
+  if (!Object.hasOwn(schemas, op)) throw new UsageError(`unknown operation ${JSON.stringify(op)}`);
+  const parsed = schemas[op as GuestRequest["op"]].safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const keys = issue?.code === "unrecognized_keys" ? issue.keys.join(", ") : "";
+  const field = [issue?.path.join("."), keys].filter((part) => part !== "").join(" ");
+  throw new UsageError(`${op}: ${issue?.code ?? "invalid"} ${field}`.trim().slice(0, 500));
+}
