@@ -1,0 +1,156 @@
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { HostLacksError, OperationError } from "../../domain/errors.ts";
+import type { Exec, RunResult } from "../../ports/exec.ts";
+
+/** A Debian package that was downloaded; apt has checked it against the signed index. */
+export interface DebianPackage {
+  readonly name: string;
+  readonly version: string;
+  readonly sha256: string;
+  readonly path: string;
+}
+
+const downloadTimeoutMs = 15 * 60_000;
+const unpackTimeoutMs = 5 * 60_000;
+
+/** SHA-256 of a file, in hex. */
+export async function sha256OfFile(path: string, signal?: AbortSignal): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20, signal })) {
+    hash.update(chunk as Buffer);
+  }
+  return hash.digest("hex");
+}
+
+/**
+ * The variables that say how this machine reaches its package sources. They are the operator's and
+ * are handed on to apt and npm; nothing else of the environment is.
+ */
+export function networkEnvironment(): Record<string, string> {
+  const environment: Record<string, string> = {
+    PATH: process.env["PATH"] ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    HOME: process.env["HOME"] ?? "/root",
+    LC_ALL: "C",
+    DEBIAN_FRONTEND: "noninteractive",
+  };
+  for (const [name, value] of Object.entries(process.env)) {
+    const wanted =
+      /^(?:https?_proxy|no_proxy|all_proxy|ssl_cert_file|ssl_cert_dir|node_extra_ca_certs)$/i.test(
+        name,
+      ) || /^npm_config_/i.test(name);
+    if (wanted && value !== undefined) environment[name] = value;
+  }
+  return environment;
+}
+
+/**
+ * Downloads packages, and with `closure` all that they depend on, into `folder`, without installing
+ * anything: apt is shown an empty list of installed packages. The package lists are fetched first when
+ * the machine has none. @throws OperationError with apt's last output.
+ */
+export async function downloadPackages(
+  exec: Exec,
+  names: readonly string[],
+  folder: string,
+  options: { readonly closure: boolean; readonly signal?: AbortSignal },
+): Promise<DebianPackage[]> {
+  await mkdir(join(folder, "partial"), { recursive: true });
+  const status = join(folder, "status");
+  await writeFile(status, "");
+  const settings = [
+    "APT::Sandbox::User=root",
+    "APT::Install-Recommends=false",
+    `Dir::State::status=${status}`,
+    `Dir::Cache::archives=${folder}/`,
+    "Dir::Cache::pkgcache=",
+    "Dir::Cache::srcpkgcache=",
+  ].flatMap((setting) => ["-o", setting]);
+  const command = options.closure ? ["-y", "--download-only", "install"] : ["download"];
+  const run = (): Promise<RunResult> =>
+    exec.tryRun("apt-get", [...settings, ...command, ...names], {
+      ...runOptions(options.signal),
+      cwd: folder,
+    });
+  let result = await run();
+  if (result.exitCode !== 0) {
+    await exec.run("apt-get", ["update"], runOptions(options.signal));
+    result = await run();
+  }
+  if (result.exitCode !== 0) {
+    const said = result.stderr.trim().split("\n").slice(-5).join(" | ");
+    throw new OperationError(`apt-get cannot download ${names.join(", ")}: ${said}`, {
+      hint: "check the package sources in /etc/apt and run `apt-get update`",
+    });
+  }
+  return describePackages(exec, folder, options.signal);
+}
+
+/** The concrete kernel package that the meta package of this machine's architecture depends on. */
+export async function cloudKernelPackage(exec: Exec, signal?: AbortSignal): Promise<string> {
+  const meta = "linux-image-cloud-amd64";
+  const ask = (): Promise<RunResult> =>
+    exec.tryRun("apt-cache", ["depends", meta], runOptions(signal));
+  let result = await ask();
+  if (result.exitCode !== 0 || !result.stdout.includes("Depends:")) {
+    await exec.run("apt-get", ["update"], runOptions(signal));
+    result = await ask();
+  }
+  const name = /Depends:\s+(linux-image-[a-z0-9.+-]+)/.exec(result.stdout)?.[1];
+  if (name === undefined) {
+    throw new HostLacksError(`apt knows no package ${meta}`, {
+      hint: "mvm takes its guest kernel from Debian: add a Debian package source",
+    });
+  }
+  return name;
+}
+
+/** Unpacks packages over each other, without running any of their scripts. */
+export async function unpackPackages(
+  exec: Exec,
+  packages: readonly DebianPackage[],
+  folder: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  for (const { path } of packages) {
+    await exec.run("dpkg-deb", ["-x", path, folder], {
+      timeoutMs: unpackTimeoutMs,
+      ...(signal === undefined ? {} : { signal }),
+    });
+  }
+}
+
+async function describePackages(
+  exec: Exec,
+  folder: string,
+  signal?: AbortSignal,
+): Promise<DebianPackage[]> {
+  const files = (await readdir(folder)).filter((name) => name.endsWith(".deb")).toSorted();
+  const packages: DebianPackage[] = [];
+  for (const file of files) {
+    const path = join(folder, file);
+    const { stdout } = await exec.run(
+      "dpkg-deb",
+      ["-W", "--showformat=${Package} ${Version}", path],
+      runOptions(signal),
+    );
+    const [name = file, version = ""] = stdout.split(" ");
+    packages.push({ name, version, sha256: await sha256OfFile(path, signal), path });
+  }
+  return packages;
+}
+
+function runOptions(signal: AbortSignal | undefined): {
+  timeoutMs: number;
+  env: Record<string, string>;
+  signal?: AbortSignal;
+} {
+  return {
+    timeoutMs: downloadTimeoutMs,
+    env: networkEnvironment(),
+    ...(signal === undefined ? {} : { signal }),
+  };
+}
