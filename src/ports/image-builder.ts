@@ -14,6 +14,8 @@ export interface BuildRequest {
 
 /** Turns a flake into an image in the content store, in an ephemeral builder microVM. */
 export interface ImageBuilder {
+  /** What the image is made of, as one name: two requests with the same key give the same image. The caller holds the build lock of it while it builds. @throws OperationError when the flake cannot be read. */
+  key(request: BuildRequest): Promise<string>;
   /** The same request, while nothing it is made of has changed, answers at once from the store. @throws OperationError naming what failed and where the log is; HostLacksError before `mvm add host`. */
   build(request: BuildRequest): Promise<Revision>;
   /** Removes what builders that died left: VMMs, scratch files, half-written revisions. @returns what was removed, a line each. */

@@ -1,0 +1,119 @@
+import { z } from "zod";
+import {
+  type InstanceAddress,
+  type InstanceId,
+  type PoolId,
+  type TenantId,
+  parseInstanceId,
+  parsePoolId,
+  parseTenantId,
+} from "./ids.ts";
+import type { InstanceStatus } from "./lifecycle.ts";
+
+/** The VMM of an instance; what it is checked by before it is trusted. */
+export interface VmmRecord {
+  readonly pid: number;
+  readonly start_ticks: number;
+  /** When its vCPUs first ran. */
+  readonly started_at: string;
+  /** The image revision it booted from. */
+  readonly revision: string;
+}
+
+/** What a status carries with it. */
+export type InstanceState =
+  | { readonly status: "created" | "ready" | "stopped" | "sleeping" | "destroyed" }
+  | { readonly status: "running"; readonly since: string; readonly vmm: VmmRecord }
+  | { readonly status: "warm"; readonly since: string; readonly vmm: VmmRecord }
+  | {
+      readonly status: "failed";
+      readonly since: string;
+      readonly cause: string;
+      /** The last lines of the guest's console. */
+      readonly console: readonly string[];
+    };
+
+export type OperationKind = "create" | "start" | "stop" | "warm" | "resume" | "destroy";
+
+/** Work that was begun and is not known to have ended; whoever finds it finishes it or undoes it. */
+export interface Operation {
+  readonly kind: OperationKind;
+  readonly started_at: string;
+  readonly step: string;
+}
+
+/** One microVM: the only object with runtime state. */
+export interface Instance {
+  readonly schema_version: 1;
+  readonly tenant_id: TenantId;
+  readonly pool_id: PoolId;
+  readonly instance_id: InstanceId;
+  /** Last number of its address on the tenant's /24; held until the instance is destroyed. */
+  readonly net_offset: number;
+  readonly created_at: string;
+  readonly state: InstanceState;
+  readonly operation: Operation | null;
+  /** How often in a row it failed; the wait before the next start doubles with it. */
+  readonly failures: number;
+  /** A spare was started to be parked warm and has not served: no minimum running time holds it. */
+  readonly spare: boolean;
+  /** Until then the reconciler leaves it alone, since an operator moved it by hand. */
+  readonly manual_override_until: string | null;
+}
+
+const vmm = z.strictObject({
+  pid: z.number().int().positive(),
+  start_ticks: z.number().int().nonnegative(),
+  started_at: z.iso.datetime(),
+  revision: z.string(),
+});
+
+const state: z.ZodType<InstanceState> = z.discriminatedUnion("status", [
+  z.strictObject({ status: z.enum(["created", "ready", "stopped", "sleeping", "destroyed"]) }),
+  z.strictObject({ status: z.literal("running"), since: z.iso.datetime(), vmm }),
+  z.strictObject({ status: z.literal("warm"), since: z.iso.datetime(), vmm }),
+  z.strictObject({
+    status: z.literal("failed"),
+    since: z.iso.datetime(),
+    cause: z.string(),
+    console: z.array(z.string()),
+  }),
+]);
+
+export const instanceSchema: z.ZodType<Instance> = z.strictObject({
+  schema_version: z.literal(1),
+  tenant_id: z.string().transform(parseTenantId),
+  pool_id: z.string().transform(parsePoolId),
+  instance_id: z.string().transform(parseInstanceId),
+  net_offset: z.number().int().min(2).max(254),
+  created_at: z.iso.datetime(),
+  state,
+  operation: z
+    .strictObject({
+      kind: z.enum(["create", "start", "stop", "warm", "resume", "destroy"]),
+      started_at: z.iso.datetime(),
+      step: z.string(),
+    })
+    .nullable(),
+  failures: z.number().int().nonnegative(),
+  spare: z.boolean(),
+  manual_override_until: z.iso.datetime().nullable(),
+});
+
+export function addressOf(instance: Instance): InstanceAddress {
+  return {
+    tenant: instance.tenant_id,
+    pool: instance.pool_id,
+    instance: instance.instance_id,
+  };
+}
+
+/** The VMM an instance should have now, or undefined when it should have none. */
+export function vmmOf(instance: Instance): VmmRecord | undefined {
+  const { state } = instance;
+  return state.status === "running" || state.status === "warm" ? state.vmm : undefined;
+}
+
+export function statusOf(instance: Instance): InstanceStatus {
+  return instance.state.status;
+}

@@ -1,0 +1,112 @@
+import { z } from "zod";
+import { type PoolId, type TenantId, parsePoolId, parseTenantId } from "./ids.ts";
+import { type Role, parseRole } from "./roles.ts";
+import type { ManagedBy } from "./tenant.ts";
+
+export interface InstanceResources {
+  readonly vcpus: number;
+  readonly mem_mib: number;
+  /** 0 means no data disk. */
+  readonly data_disk_mib: number;
+}
+
+export interface DesiredCounts {
+  readonly running: number;
+  readonly warm: number;
+  readonly sleeping: number;
+}
+
+/** All in seconds, by the host's clock. */
+export interface RuntimePolicy {
+  readonly min_running_seconds: number;
+  readonly min_warm_seconds: number;
+  readonly drain_timeout_seconds: number;
+  readonly graceful_shutdown_seconds: number;
+}
+
+/** A route of a gateway pool: a port it listens on, and the pool and port behind it. */
+export interface GatewayRoute {
+  readonly name: string;
+  readonly listen_port: number;
+  readonly pool_id: PoolId;
+  readonly target_port: number;
+}
+
+/** A homogeneous group of instances in a tenant. Its role is fixed when it is made. */
+export interface Pool {
+  readonly schema_version: 1;
+  readonly tenant_id: TenantId;
+  readonly pool_id: PoolId;
+  readonly managed_by: ManagedBy;
+  readonly role: Role;
+  readonly flake_ref: string;
+  readonly profile: string;
+  readonly instance_resources: InstanceResources;
+  readonly desired_counts: DesiredCounts;
+  readonly runtime_policy: RuntimePolicy;
+  /** How long a started instance may take until it is healthy, in seconds. */
+  readonly start_timeout_seconds: number;
+  readonly gateway_routes: readonly GatewayRoute[];
+  readonly created_at: string;
+  /** Image revisions, newest first; the first is the one that new starts use. */
+  readonly revisions: readonly string[];
+}
+
+export const maxDesiredCount = 100;
+export const keptRevisions = 5;
+
+export const defaultRuntimePolicy: RuntimePolicy = {
+  min_running_seconds: 60,
+  min_warm_seconds: 30,
+  drain_timeout_seconds: 30,
+  graceful_shutdown_seconds: 15,
+};
+
+const count = z.number().int().min(0).max(maxDesiredCount);
+const seconds = z.number().int().min(0).max(86_400);
+const port = z.number().int().min(1).max(65_535);
+
+export const instanceResourcesSchema: z.ZodType<InstanceResources> = z.strictObject({
+  vcpus: z.number().int().min(1).max(32),
+  mem_mib: z.number().int().min(128).max(1_048_576),
+  data_disk_mib: z
+    .number()
+    .int()
+    .min(0)
+    .max(16 * 1_048_576),
+});
+
+export const desiredCountsSchema: z.ZodType<DesiredCounts> = z.strictObject({
+  running: count,
+  warm: count,
+  sleeping: count,
+});
+
+export const poolSchema: z.ZodType<Pool> = z.strictObject({
+  schema_version: z.literal(1),
+  tenant_id: z.string().transform(parseTenantId),
+  pool_id: z.string().transform(parsePoolId),
+  managed_by: z.enum(["local", "document"]),
+  role: z.string().transform(parseRole),
+  flake_ref: z.string().min(1),
+  profile: z.string().min(1),
+  instance_resources: instanceResourcesSchema,
+  desired_counts: desiredCountsSchema,
+  runtime_policy: z.strictObject({
+    min_running_seconds: seconds,
+    min_warm_seconds: seconds,
+    drain_timeout_seconds: seconds,
+    graceful_shutdown_seconds: seconds,
+  }),
+  start_timeout_seconds: seconds,
+  gateway_routes: z.array(
+    z.strictObject({
+      name: z.string().min(1),
+      listen_port: port,
+      pool_id: z.string().transform(parsePoolId),
+      target_port: port,
+    }),
+  ),
+  created_at: z.iso.datetime(),
+  revisions: z.array(z.string().regex(/^[0-9a-f]{64}$/)).max(keptRevisions),
+});

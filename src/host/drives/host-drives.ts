@@ -1,0 +1,224 @@
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  rename,
+  rm,
+  rmdir,
+  statfs,
+  writeFile,
+} from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { OperationError } from "../../domain/errors.ts";
+import type { InstanceAddress, TenantId } from "../../domain/ids.ts";
+import type { DrivePaths, DriveRequest, Drives, InstanceFolders } from "../../ports/drives.ts";
+import type { Exec } from "../../ports/exec.ts";
+import { isErrno, readFileIfAny, syncFolder } from "../files.ts";
+import { type Roots, instanceFolder, instanceRunRoot, tenantFolder } from "../roots.ts";
+
+/** From linux/magic.h. */
+const tmpfsMagic = 0x01021994;
+const toolTimeoutMs = 60_000;
+/** Room in an instance's tmpfs for its sockets and two secrets drives. */
+const runFolderMib = 16;
+const smallDriveMib = 1;
+
+/** Makes drives as raw ext4 files with mkfs.ext4; nothing is ever mounted on the host but one tmpfs an instance. */
+export class HostDrives implements Drives {
+  readonly #roots: Roots;
+  readonly #exec: Exec;
+
+  constructor(roots: Roots, exec: Exec) {
+    this.#roots = roots;
+    this.#exec = exec;
+  }
+
+  folders(instance: InstanceAddress): InstanceFolders {
+    return {
+      runDir: join(instanceRunRoot(this.#roots), instance.instance),
+      logDir: join(instanceFolder(this.#roots, instance), "logs"),
+    };
+  }
+
+  async prepare(request: DriveRequest): Promise<DrivePaths> {
+    const { runDir } = this.folders(request.instance);
+    const volumes = this.#volumes(request.instance);
+    await mkdir(volumes, { recursive: true, mode: 0o700 });
+    await this.#mountRunFolder(runDir, request.instance.instance);
+    const config = join(volumes, "config.ext4");
+    await this.#makeSmall(config, "mvm-config", runDir, {
+      name: "config.json",
+      content: `${JSON.stringify(request.config)}\n`,
+      mode: 0o444,
+    });
+    const secrets = join(runDir, "secrets.ext4");
+    await this.#makeSmall(secrets, "mvm-secrets", runDir, {
+      name: "secrets.json",
+      content: `${JSON.stringify(request.secrets)}\n`,
+      mode: 0o400,
+    });
+    const data = await this.#ensureData(volumes, request.dataDiskMib);
+    return { config, secrets, data };
+  }
+
+  async release(instance: InstanceAddress): Promise<void> {
+    const { runDir } = this.folders(instance);
+    if ((await this.#mountOf(runDir)) !== undefined) {
+      await this.#exec.run("umount", [runDir], { timeoutMs: toolTimeoutMs });
+    }
+    await rm(runDir, { recursive: true, force: true });
+  }
+
+  async destroy(instance: InstanceAddress, wipe: boolean): Promise<void> {
+    const folder = instanceFolder(this.#roots, instance);
+    await rm(join(folder, "logs"), { recursive: true, force: true });
+    if (wipe) await rm(this.#volumes(instance), { recursive: true, force: true });
+    else await rm(join(this.#volumes(instance), "config.ext4"), { force: true });
+    await removeEmpty(this.#volumes(instance));
+  }
+
+  async wipeTenant(tenant: TenantId): Promise<void> {
+    const pools = join(tenantFolder(this.#roots, tenant), "pools");
+    for (const pool of await names(pools)) {
+      const instances = join(pools, pool, "instances");
+      for (const id of await names(instances)) {
+        // A folder that still has its record is no leftover.
+        const folder = join(instances, id);
+        if ((await readFileIfAny(join(folder, "instance.json"))) !== undefined) continue;
+        await rm(folder, { recursive: true, force: true });
+      }
+      await removeEmpty(instances);
+      await removeEmpty(join(pools, pool));
+    }
+  }
+
+  async listRunning(): Promise<string[]> {
+    return names(instanceRunRoot(this.#roots));
+  }
+
+  #volumes(instance: InstanceAddress): string {
+    return join(instanceFolder(this.#roots, instance), "volumes");
+  }
+
+  /** Gives the run folder a tmpfs of its own, so that secrets are in memory on every host. */
+  async #mountRunFolder(runDir: string, id: string): Promise<void> {
+    await mkdir(runDir, { recursive: true, mode: 0o700 });
+    if ((await this.#mountOf(runDir)) !== undefined) return;
+    await this.#exec.run(
+      "mount",
+      [
+        "-t",
+        "tmpfs",
+        "-o",
+        `size=${runFolderMib}m,mode=0700,nosuid,nodev,noexec`,
+        `mvm-${id}`,
+        runDir,
+      ],
+      { timeoutMs: toolTimeoutMs },
+    );
+  }
+
+  async #mountOf(path: string): Promise<string | undefined> {
+    const mounts = (await readFileIfAny("/proc/self/mountinfo")) ?? "";
+    return mounts.split("\n").find((line) => line.split(" ")[4] === path);
+  }
+
+  /** Makes an ext4 of one file. What goes into it is staged in tmpfs too. */
+  async #makeSmall(
+    path: string,
+    label: string,
+    runDir: string,
+    file: { name: string; content: string; mode: number },
+  ): Promise<void> {
+    await assertTmpfs(runDir);
+    const staging = await mkdtemp(join(runDir, ".stage-"));
+    try {
+      const staged = join(staging, file.name);
+      await writeFile(staged, file.content, { mode: 0o600, flag: "wx" });
+      await chmod(staged, file.mode);
+      await rm(path, { force: true });
+      await makeSparse(path, smallDriveMib);
+      await this.#exec.run(
+        "mkfs.ext4",
+        [
+          "-q",
+          "-F",
+          "-O",
+          "^has_journal",
+          "-m",
+          "0",
+          "-L",
+          label,
+          "-E",
+          "root_owner=0:0",
+          "-d",
+          staging,
+          path,
+        ],
+        { timeoutMs: toolTimeoutMs },
+      );
+    } finally {
+      await rm(staging, { recursive: true, force: true });
+    }
+  }
+
+  async #ensureData(volumes: string, sizeMib: number): Promise<string | undefined> {
+    if (sizeMib === 0) return undefined;
+    const path = join(volumes, "data.ext4");
+    try {
+      const file = await open(path, "r");
+      await file.close();
+      return path;
+    } catch (error) {
+      if (!isErrno(error, "ENOENT")) throw error;
+    }
+    // Under its final name only when it is whole: a half-made file system must not be taken for data.
+    const temporary = join(volumes, "data.ext4.tmp");
+    await rm(temporary, { force: true });
+    await makeSparse(temporary, sizeMib);
+    await this.#exec.run(
+      "mkfs.ext4",
+      ["-q", "-F", "-m", "0", "-L", "mvm-data", "-E", "root_owner=0:0", temporary],
+      { timeoutMs: toolTimeoutMs },
+    );
+    await rename(temporary, path);
+    await syncFolder(dirname(path));
+    return path;
+  }
+}
+
+/** @throws OperationError unless the folder lies in tmpfs. */
+async function assertTmpfs(path: string): Promise<void> {
+  const { type } = await statfs(path);
+  if (type !== tmpfsMagic) {
+    throw new OperationError(`${path} is not in tmpfs: secrets are not written there`);
+  }
+}
+
+async function makeSparse(path: string, sizeMib: number): Promise<void> {
+  const file = await open(path, "wx", 0o600);
+  try {
+    await file.truncate(sizeMib * 1024 * 1024);
+  } finally {
+    await file.close();
+  }
+}
+
+async function names(path: string): Promise<string[]> {
+  try {
+    return await readdir(path);
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return [];
+    throw error;
+  }
+}
+
+async function removeEmpty(path: string): Promise<void> {
+  try {
+    await rmdir(path);
+  } catch (error) {
+    if (!isErrno(error, "ENOENT") && !isErrno(error, "ENOTEMPTY")) throw error;
+  }
+}

@@ -1,0 +1,56 @@
+import { isAbsolute, join } from "node:path";
+import type { InstanceAddress, PoolAddress, TenantId } from "../domain/ids.ts";
+import { UsageError } from "../domain/errors.ts";
+
+/** The three folders a node lives in. Several nodes on one machine have their own. */
+export interface Roots {
+  readonly stateDir: string;
+  readonly configDir: string;
+  readonly runDir: string;
+}
+
+// Below the run folder `/i/<i-xxxxxxxx>/agent.sock` follows, and a socket path has at most 107 bytes.
+const maxRunDirBytes = 80;
+
+/** The roots from MVM_STATE_DIR, MVM_CONFIG_DIR and MVM_RUN_DIR, else the usual places. @throws UsageError */
+export function rootsFromEnvironment(env: Readonly<Record<string, string | undefined>>): Roots {
+  const roots = {
+    stateDir: env["MVM_STATE_DIR"] ?? "/var/lib/mvm",
+    configDir: env["MVM_CONFIG_DIR"] ?? "/etc/mvm",
+    runDir: env["MVM_RUN_DIR"] ?? "/run/mvm",
+  };
+  for (const path of Object.values(roots)) {
+    if (!isAbsolute(path)) throw new UsageError(`${path} is not an absolute path`);
+  }
+  if (Buffer.byteLength(roots.runDir) > maxRunDirBytes) {
+    throw new UsageError(`MVM_RUN_DIR is longer than ${maxRunDirBytes} bytes: ${roots.runDir}`, {
+      hint: "sockets are made below it, and the kernel limits the length of their paths",
+    });
+  }
+  return roots;
+}
+
+export function tenantsFolder(roots: Roots): string {
+  return join(roots.stateDir, "tenants");
+}
+
+export function tenantFolder(roots: Roots, tenant: TenantId): string {
+  return join(tenantsFolder(roots), tenant);
+}
+
+export function poolFolder(roots: Roots, address: PoolAddress): string {
+  return join(tenantFolder(roots, address.tenant), "pools", address.pool);
+}
+
+export function instanceFolder(roots: Roots, address: InstanceAddress): string {
+  return join(poolFolder(roots, address), "instances", address.instance);
+}
+
+export function imagesFolder(roots: Roots): string {
+  return join(roots.stateDir, "images");
+}
+
+/** Where the run folders of all instances lie. */
+export function instanceRunRoot(roots: Roots): string {
+  return join(roots.runDir, "i");
+}

@@ -1,0 +1,157 @@
+import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { z } from "zod";
+import { describeError } from "../../domain/errors.ts";
+import type { InstanceAddress, PoolAddress, TenantId } from "../../domain/ids.ts";
+import { type Instance, addressOf, instanceSchema } from "../../domain/instance.ts";
+import { type Pool, poolSchema } from "../../domain/pool.ts";
+import { type Tenant, tenantSchema } from "../../domain/tenant.ts";
+import type { CorruptFile, NodeRecords, Store, TenantRecords } from "../../ports/store.ts";
+import { isErrno, readFileIfAny, writeFileAtomic } from "../files.ts";
+import { type Roots, instanceFolder, poolFolder, tenantFolder, tenantsFolder } from "../roots.ts";
+
+const networksSchema = z.strictObject({
+  schema_version: z.literal(1),
+  used: z.array(z.number().int().min(0).max(4095)),
+});
+
+/** Keeps the node's records as JSON files under the state folder. */
+export class FileStore implements Store {
+  readonly #roots: Roots;
+
+  constructor(roots: Roots) {
+    this.#roots = roots;
+  }
+
+  async load(): Promise<NodeRecords> {
+    const corrupt: CorruptFile[] = [];
+    const tenants: TenantRecords[] = [];
+    for (const name of await listFolder(tenantsFolder(this.#roots))) {
+      const records = await this.#loadTenant(name, corrupt);
+      if (records !== undefined) tenants.push(records);
+    }
+    return { tenants, corrupt };
+  }
+
+  async saveTenant(tenant: Tenant): Promise<void> {
+    await save(join(tenantFolder(this.#roots, tenant.tenant_id), "tenant.json"), tenant);
+  }
+
+  async savePool(pool: Pool): Promise<void> {
+    const folder = poolFolder(this.#roots, { tenant: pool.tenant_id, pool: pool.pool_id });
+    await save(join(folder, "pool.json"), pool);
+  }
+
+  async saveInstance(instance: Instance): Promise<void> {
+    await save(join(instanceFolder(this.#roots, addressOf(instance)), "instance.json"), instance);
+  }
+
+  async remove(
+    address: { readonly tenant: TenantId } | PoolAddress | InstanceAddress,
+  ): Promise<void> {
+    if ("instance" in address) {
+      await removeRecord(instanceFolder(this.#roots, address), "instance.json");
+    } else if ("pool" in address) {
+      const folder = poolFolder(this.#roots, address);
+      await rm(join(folder, "artifacts"), { recursive: true, force: true });
+      await removeIfEmpty(join(folder, "instances"));
+      await removeRecord(folder, "pool.json");
+    } else {
+      const folder = tenantFolder(this.#roots, address.tenant);
+      await removeIfEmpty(join(folder, "pools"));
+      await rm(join(folder, "secrets.json"), { force: true });
+      await removeRecord(folder, "tenant.json");
+    }
+  }
+
+  async useNetId(netId: number | undefined): Promise<ReadonlySet<number>> {
+    const path = join(this.#roots.stateDir, "networks.json");
+    const text = await readFileIfAny(path);
+    const used = new Set(text === undefined ? [] : networksSchema.parse(JSON.parse(text)).used);
+    if (netId !== undefined && !used.has(netId)) {
+      used.add(netId);
+      await save(path, { schema_version: 1, used: [...used].toSorted((a, b) => a - b) });
+    }
+    return used;
+  }
+
+  async #loadTenant(name: string, corrupt: CorruptFile[]): Promise<TenantRecords | undefined> {
+    const folder = join(tenantsFolder(this.#roots), name);
+    const tenant = await read(join(folder, "tenant.json"), tenantSchema, corrupt);
+    if (tenant === undefined) return undefined;
+    const pools: Pool[] = [];
+    const instances: Instance[] = [];
+    for (const poolName of await listFolder(join(folder, "pools"))) {
+      const poolPath = join(folder, "pools", poolName);
+      const pool = await read(join(poolPath, "pool.json"), poolSchema, corrupt);
+      if (pool === undefined) continue;
+      pools.push(pool);
+      for (const id of await listFolder(join(poolPath, "instances"))) {
+        const path = join(poolPath, "instances", id, "instance.json");
+        const instance = await read(path, instanceSchema, corrupt);
+        if (instance !== undefined) instances.push(instance);
+      }
+    }
+    return { tenant, pools, instances: instances.toSorted(byPoolAndAddress) };
+  }
+}
+
+function byPoolAndAddress(a: Instance, b: Instance): number {
+  if (a.pool_id !== b.pool_id) return a.pool_id < b.pool_id ? -1 : 1;
+  return a.net_offset - b.net_offset;
+}
+
+/** Parses a state file; one that cannot be used is noted and does not stop the others. */
+async function read<T>(
+  path: string,
+  schema: z.ZodType<T>,
+  corrupt: CorruptFile[],
+): Promise<T | undefined> {
+  const text = await readFileIfAny(path);
+  // A folder without its record is what a destroyed object left on purpose, such as a kept data disk.
+  if (text === undefined) return undefined;
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (error) {
+    if (!(error instanceof SyntaxError) && !(error instanceof z.ZodError)) {
+      corrupt.push({ path, problem: describeError(error) });
+      return undefined;
+    }
+    const problem =
+      error instanceof z.ZodError ? z.prettifyError(error) : "it is no JSON, perhaps cut off";
+    corrupt.push({ path, problem });
+    return undefined;
+  }
+}
+
+async function save(path: string, value: unknown): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await writeFileAtomic(path, `${JSON.stringify(value, undefined, 2)}\n`, 0o600);
+}
+
+async function listFolder(path: string): Promise<string[]> {
+  try {
+    const entries = await readdir(path, { withFileTypes: true });
+    return entries
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => entry.name)
+      .toSorted();
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return [];
+    throw error;
+  }
+}
+
+async function removeRecord(folder: string, file: string): Promise<void> {
+  await rm(join(folder, file), { force: true });
+  await removeIfEmpty(folder);
+}
+
+/** Removes a folder unless something is kept in it. */
+async function removeIfEmpty(folder: string): Promise<void> {
+  try {
+    await rmdir(folder);
+  } catch (error) {
+    if (!isErrno(error, "ENOTEMPTY") && !isErrno(error, "ENOENT")) throw error;
+  }
+}

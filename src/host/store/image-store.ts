@@ -1,0 +1,92 @@
+import { mkdir, readdir, rename, rm, stat, symlink } from "node:fs/promises";
+import { join, relative } from "node:path";
+import { NotFoundError } from "../../domain/errors.ts";
+import type { PoolAddress } from "../../domain/ids.ts";
+import { type Revision, revisionSchema } from "../../domain/revision.ts";
+import type { ImageFiles, Images } from "../../ports/images.ts";
+import { isErrno, readFileIfAny } from "../files.ts";
+import { type Roots, imagesFolder, poolFolder } from "../roots.ts";
+
+const hashName = /^[0-9a-f]{64}$/;
+
+/** The content store `<state>/images/<hash>/` and the links into it. */
+export class ImageStore implements Images {
+  readonly #roots: Roots;
+
+  constructor(roots: Roots) {
+    this.#roots = roots;
+  }
+
+  async files(hash: string): Promise<ImageFiles> {
+    const folder = join(imagesFolder(this.#roots), hash);
+    const files = {
+      kernel: join(folder, "kernel"),
+      initrd: join(folder, "initrd"),
+      rootfs: join(folder, "rootfs.ext4"),
+    };
+    for (const path of Object.values(files)) {
+      try {
+        await stat(path);
+      } catch (error) {
+        if (!isErrno(error, "ENOENT")) throw error;
+        throw new NotFoundError(`image ${hash.slice(0, 12)} is not in the store`, {
+          hint: "build it again: mvm pool build <tenant>/<pool>",
+          cause: error,
+        });
+      }
+    }
+    return files;
+  }
+
+  async list(): Promise<Revision[]> {
+    const revisions: Revision[] = [];
+    for (const hash of await this.#hashes()) {
+      const text = await readFileIfAny(join(imagesFolder(this.#roots), hash, "revision.json"));
+      if (text !== undefined) revisions.push(revisionSchema.parse(JSON.parse(text)));
+    }
+    return revisions;
+  }
+
+  async link(pool: PoolAddress, revisions: readonly string[]): Promise<void> {
+    const artifacts = join(poolFolder(this.#roots, pool), "artifacts");
+    const links = join(artifacts, "revisions");
+    await mkdir(links, { recursive: true, mode: 0o700 });
+    for (const hash of revisions) {
+      const target = relative(links, join(imagesFolder(this.#roots), hash));
+      await replaceLink(join(links, hash), target);
+    }
+    const [current] = revisions;
+    if (current !== undefined) {
+      await replaceLink(join(artifacts, "current"), join("revisions", current));
+    }
+    for (const name of await readdir(links)) {
+      if (!revisions.includes(name)) await rm(join(links, name), { force: true });
+    }
+  }
+
+  async collect(kept: ReadonlySet<string>): Promise<string[]> {
+    const removed = (await this.#hashes()).filter((hash) => !kept.has(hash));
+    for (const hash of removed) {
+      await rm(join(imagesFolder(this.#roots), hash), { recursive: true, force: true });
+    }
+    return removed;
+  }
+
+  async #hashes(): Promise<string[]> {
+    try {
+      const names = await readdir(imagesFolder(this.#roots));
+      return names.filter((name) => hashName.test(name));
+    } catch (error) {
+      if (isErrno(error, "ENOENT")) return [];
+      throw error;
+    }
+  }
+}
+
+/** Makes or switches a symbolic link in one step, so that a reader sees the old target or the new one. */
+async function replaceLink(path: string, target: string): Promise<void> {
+  const temporary = `${path}.tmp`;
+  await rm(temporary, { force: true });
+  await symlink(target, temporary);
+  await rename(temporary, path);
+}

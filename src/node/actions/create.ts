@@ -1,0 +1,50 @@
+import { allocateOffset } from "../../domain/address-plan.ts";
+import { ConflictError } from "../../domain/errors.ts";
+import { type InstanceAddress, type PoolAddress, formatInstance } from "../../domain/ids.ts";
+import { type Instance, addressOf } from "../../domain/instance.ts";
+import { type NodeContext, timestamp } from "../context.ts";
+import { findPool, loadTenant } from "../records.ts";
+
+/** Makes the record of a new instance with an address of its own. @throws ConflictError when the tenant's subnet is full. */
+export async function createInstance(
+  context: NodeContext,
+  address: PoolAddress,
+): Promise<InstanceAddress> {
+  const instance = await context.locks.withNode("making an instance", async () => {
+    const records = await loadTenant(context, address.tenant);
+    const pool = findPool(records, address);
+    const offset = allocateOffset(new Set(records.instances.map((other) => other.net_offset)));
+    if (offset === undefined) {
+      throw new ConflictError(`tenant ${address.tenant} has no address left in its subnet`, {
+        hint: "destroy instances that are no longer needed",
+      });
+    }
+    const made: Instance = {
+      schema_version: 1,
+      tenant_id: address.tenant,
+      pool_id: address.pool,
+      instance_id: await unusedId(context),
+      net_offset: offset,
+      created_at: timestamp(context),
+      state: { status: pool.revisions.length === 0 ? "created" : "ready" },
+      operation: null,
+      failures: 0,
+      spare: false,
+      manual_override_until: null,
+    };
+    await context.store.saveInstance(made);
+    return made;
+  });
+  context.onProgress(`${formatInstance(addressOf(instance))}: created`);
+  return addressOf(instance);
+}
+
+async function unusedId(context: NodeContext): Promise<Instance["instance_id"]> {
+  const { tenants } = await context.store.load();
+  const used = new Set(tenants.flatMap(({ instances }) => instances.map((i) => i.instance_id)));
+  for (let attempt = 0; attempt < 100; attempt += 1) {
+    const id = context.newInstanceId();
+    if (!used.has(id)) return id;
+  }
+  throw new ConflictError("no unused instance id was found in 100 tries");
+}

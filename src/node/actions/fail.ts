@@ -1,0 +1,37 @@
+import { join } from "node:path";
+import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
+import { vmmOf } from "../../domain/instance.ts";
+import { type NodeContext, timestamp } from "../context.ts";
+import { applyNetworks } from "../networks.ts";
+import { loadInstance } from "../records.ts";
+import { endVmm } from "./end-vmm.ts";
+
+const keptConsoleLines = 20;
+/** One that ran this long before it failed starts a new row of failures. */
+const steadyMs = 600_000;
+
+/** Ends what is left of an instance's VMM and records that and why it failed, with the guest's last words. */
+export async function failInstance(
+  context: NodeContext,
+  address: InstanceAddress,
+  cause: string,
+): Promise<void> {
+  await endVmm(context, address, 0);
+  const { instance } = await loadInstance(context, address);
+  const { logDir } = context.drives.folders(address);
+  const ranMs = context.clock.nowMs() - Date.parse(vmmOf(instance)?.started_at ?? "");
+  await context.store.saveInstance({
+    ...instance,
+    state: {
+      status: "failed",
+      since: timestamp(context),
+      cause,
+      console: await context.logs.tail(join(logDir, "console.log"), keptConsoleLines),
+    },
+    operation: null,
+    failures: ranMs > steadyMs ? 1 : instance.failures + 1,
+  });
+  await context.drives.release(address);
+  await applyNetworks(context);
+  context.onProgress(`${formatInstance(address)}: FAILED: ${cause}`);
+}

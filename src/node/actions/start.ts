@@ -1,0 +1,188 @@
+import { instanceNetwork, tenantNetwork } from "../../domain/address-plan.ts";
+import { ConflictError, OperationError, describeError } from "../../domain/errors.ts";
+import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
+import { type Instance, addressOf, statusOf } from "../../domain/instance.ts";
+import { assertTransition } from "../../domain/lifecycle.ts";
+import type { Pool } from "../../domain/pool.ts";
+import { roleHasConfigAndSecrets } from "../../domain/roles.ts";
+import type { Tenant } from "../../domain/tenant.ts";
+import type { DriveSpec, VmmProcess, VmmSpec } from "../../ports/vmm.ts";
+import { type NodeContext, timestamp } from "../context.ts";
+import { guestConfigOf } from "../guest-config.ts";
+import { applyNetworks } from "../networks.ts";
+import { begin, loadInstance } from "../records.ts";
+import { failInstance } from "./fail.ts";
+
+/**
+ * Boots an instance afresh and waits until its guest agent answers. Each step is written down before
+ * it is done; one that finds the work done already goes on from there.
+ *
+ * @throws OperationError when VMM or guest do not come up; the instance is then failed, with the cause.
+ */
+export async function startInstance(
+  context: NodeContext,
+  address: InstanceAddress,
+  spare: boolean,
+): Promise<void> {
+  const { records, pool, instance } = await loadInstance(context, address);
+  const [revision] = pool.revisions;
+  if (revision === undefined) {
+    throw new ConflictError(`pool ${pool.tenant_id}/${pool.pool_id} has no image yet`, {
+      hint: `build it: mvm pool build ${pool.tenant_id}/${pool.pool_id}`,
+    });
+  }
+  let current = instance;
+  if (statusOf(current) === "created") {
+    current = { ...current, state: { status: "ready" } };
+    await context.store.saveInstance(current);
+  }
+  assertTransition(formatInstance(address), statusOf(current), "running");
+  context.onProgress(`${formatInstance(address)}: starting`);
+  current = await begin(context, { ...current, spare }, "start", "network");
+  try {
+    await applyNetworks(context);
+    current = await begin(context, current, "start", "drives");
+    const spec = await prepareSpec(context, records.tenant, pool, current, revision);
+    current = await begin(context, current, "start", "vmm");
+    const process = await context.vmm.start(spec, context.signal);
+    await recordRunning(context, current, process, revision);
+  } catch (error) {
+    // Interrupted: what was begun is on disk and is settled by whoever comes next.
+    if (context.signal.aborted) throw error;
+    await failInstance(context, address, describeError(error));
+    throw error;
+  }
+  await finishStart(context, address);
+}
+
+/** Waits for the guest agent of a VMM that was started, and ends the operation. */
+export async function finishStart(context: NodeContext, address: InstanceAddress): Promise<void> {
+  const process = await vmmProcessOf(context, address);
+  try {
+    await untilAgentAnswers(context, process);
+  } catch (error) {
+    if (context.signal.aborted) throw error;
+    const failure = new OperationError(
+      `${formatInstance(address)} booted no guest agent: ${describeError(error)}`,
+      { cause: error, hint: `see: mvm instance logs ${formatInstance(address)} --console` },
+    );
+    await failInstance(context, address, failure.message);
+    throw failure;
+  }
+  const { instance } = await loadInstance(context, address);
+  await context.store.saveInstance({ ...instance, operation: null });
+  context.onProgress(`${formatInstance(address)}: its guest agent answers`);
+}
+
+/** Records a VMM as the instance's own. */
+export async function recordRunning(
+  context: NodeContext,
+  instance: Instance,
+  process: VmmProcess,
+  revision: string,
+): Promise<void> {
+  const now = timestamp(context);
+  await context.store.saveInstance({
+    ...instance,
+    state: {
+      status: "running",
+      since: now,
+      vmm: {
+        pid: process.pid,
+        start_ticks: process.startTicks,
+        started_at: now,
+        revision,
+      },
+    },
+    operation: {
+      kind: "start",
+      started_at: instance.operation?.started_at ?? now,
+      step: "agent",
+    },
+  });
+}
+
+/** The recorded VMM of an instance. @throws ConflictError when its status has none. */
+export async function vmmProcessOf(
+  context: NodeContext,
+  address: InstanceAddress,
+): Promise<VmmProcess> {
+  const { instance } = await loadInstance(context, address);
+  const { state } = instance;
+  if (state.status !== "running" && state.status !== "warm") {
+    throw new ConflictError(`${formatInstance(address)} is ${state.status} and has no VMM`);
+  }
+  return {
+    id: instance.instance_id,
+    runDir: context.drives.folders(address).runDir,
+    pid: state.vmm.pid,
+    startTicks: state.vmm.start_ticks,
+  };
+}
+
+async function untilAgentAnswers(context: NodeContext, process: VmmProcess): Promise<void> {
+  const { bootTimeoutMs, instanceRunRoot } = context.settings;
+  const ended = new AbortController();
+  const watch = async (): Promise<never> => {
+    for (;;) {
+      await context.clock.sleep(500, ended.signal);
+      const living = await context.vmm.list(instanceRunRoot);
+      if (!living.some(({ pid }) => pid === process.pid)) {
+        throw new OperationError("the guest powered off while it booted");
+      }
+    }
+  };
+  const open = async (): Promise<void> => {
+    const signal = AbortSignal.any([context.signal, ended.signal]);
+    const session = await context.guestLink.open(process, bootTimeoutMs, signal);
+    session.close();
+  };
+  try {
+    await Promise.race([open(), watch()]);
+  } finally {
+    ended.abort();
+  }
+}
+
+async function prepareSpec(
+  context: NodeContext,
+  tenant: Tenant,
+  pool: Pool,
+  instance: Instance,
+  revision: string,
+): Promise<VmmSpec> {
+  const address = addressOf(instance);
+  const network = instanceNetwork(tenant.net_id, instance.net_offset);
+  const image = await context.images.files(revision);
+  const secrets = await context.secrets.load(tenant.tenant_id);
+  const drives = await context.drives.prepare({
+    instance: address,
+    dataDiskMib: pool.instance_resources.data_disk_mib,
+    config: guestConfigOf(tenant, pool, instance),
+    secrets: { ...secrets?.generated, ...secrets?.values },
+  });
+  const specs: DriveSpec[] = [{ id: "rootfs", path: image.rootfs, readOnly: true }];
+  if (roleHasConfigAndSecrets(pool.role)) {
+    specs.push({ id: "config", path: drives.config, readOnly: true });
+    specs.push({ id: "secrets", path: drives.secrets, readOnly: true });
+  }
+  if (drives.data !== undefined) {
+    specs.push({ id: "data", path: drives.data, readOnly: false });
+  }
+  return {
+    id: instance.instance_id,
+    ...context.drives.folders(address),
+    uid: context.settings.vmUidBase + tenant.net_id * 256 + instance.net_offset,
+    vcpus: pool.instance_resources.vcpus,
+    memMib: pool.instance_resources.mem_mib,
+    kernelPath: image.kernel,
+    initrdPath: image.initrd,
+    kernelArgs: [
+      `mvm.ip=${network.ip}`,
+      `mvm.gateway=${tenantNetwork(tenant.net_id).gatewayIp}`,
+      `mvm.hostname=${instance.instance_id}`,
+    ],
+    drives: specs,
+    nics: [{ tap: network.tap, mac: network.mac }],
+  };
+}

@@ -1,0 +1,52 @@
+import type { InstanceId } from "../domain/ids.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Drives } from "../ports/drives.ts";
+import type { GuestLink } from "../ports/guest-link.ts";
+import type { ImageBuilder } from "../ports/image-builder.ts";
+import type { Images } from "../ports/images.ts";
+import type { Logs } from "../ports/logs.ts";
+import type { Locks } from "../ports/locks.ts";
+import type { Network } from "../ports/network.ts";
+import type { SecretStore } from "../ports/secret-store.ts";
+import type { Store } from "../ports/store.ts";
+import type { Vmm } from "../ports/vmm.ts";
+
+export interface NodeSettings {
+  /** The uid of an instance's VMM is this + net id · 256 + address offset. */
+  readonly vmUidBase: number;
+  /** Where the run folders of instances lie; VMMs are found again by it. */
+  readonly instanceRunRoot: string;
+  /** How long a guest may take from its first instruction until its agent answers. */
+  readonly bootTimeoutMs: number;
+  /** How many actions run side by side. */
+  readonly parallelActions: number;
+  readonly buildTimeoutMs: number;
+}
+
+/** All that the node's engine works with. It cannot tell a real host from a simulated one. */
+export interface NodeContext {
+  readonly settings: NodeSettings;
+  readonly store: Store;
+  readonly secrets: SecretStore;
+  readonly images: Images;
+  readonly builder: ImageBuilder;
+  readonly drives: Drives;
+  readonly network: Network;
+  readonly vmm: Vmm;
+  readonly guestLink: GuestLink;
+  readonly logs: Logs;
+  readonly locks: Locks;
+  readonly clock: Clock;
+  readonly newInstanceId: () => InstanceId;
+  /** 32 random bytes in hexadecimal, for a generated secret. */
+  readonly newToken: () => string;
+  /** One short line for a person who waits. */
+  readonly onProgress: (line: string) => void;
+  /** Aborted when the operator wants to leave: running steps end early and what was begun is settled next time. */
+  readonly signal: AbortSignal;
+}
+
+/** Now, as state files write it. */
+export function timestamp(context: Pick<NodeContext, "clock">): string {
+  return new Date(context.clock.nowMs()).toISOString();
+}

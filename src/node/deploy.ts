@@ -1,0 +1,87 @@
+import { ConflictError } from "../domain/errors.ts";
+import type { TenantId } from "../domain/ids.ts";
+import type { Template } from "../domain/templates.ts";
+import { type NodeContext, timestamp } from "./context.ts";
+import { makePool } from "./pools.ts";
+import { type ReconcileResult, reconcileTenant } from "./reconcile.ts";
+import { loadTenant } from "./records.ts";
+import { makeTenant } from "./tenants.ts";
+
+export interface DeployRequest {
+  readonly tenant: TenantId;
+  readonly template: Template;
+  readonly netId?: number;
+  readonly subnet?: string;
+  /** Instead of the template's own flake. */
+  readonly flakeRef?: string;
+}
+
+/** Makes a whole deployment of a template, or goes on with one that was begun, and answers when it converged or cannot. */
+export async function deployTemplate(
+  context: NodeContext,
+  request: DeployRequest,
+): Promise<ReconcileResult> {
+  const { tenant, template } = request;
+  return context.locks.withTenant(tenant, `deploying ${template.name}`, async () => {
+    await ensureTenant(context, request);
+    for (const pool of template.pools) {
+      const { pools } = await loadTenant(context, tenant);
+      if (pools.some(({ pool_id }) => pool_id === pool.pool_id)) continue;
+      await makePool(context, {
+        address: { tenant, pool: pool.pool_id },
+        role: pool.role,
+        flakeRef: request.flakeRef ?? template.flake_ref,
+        profile: pool.profile,
+        resources: pool.instance_resources,
+        desiredCounts: pool.desired_counts,
+        startTimeoutSeconds: pool.start_timeout_seconds,
+        gatewayRoutes: pool.gateway_routes,
+      });
+    }
+    await ensureGeneratedSecrets(context, tenant, template);
+    return reconcileTenant(context, tenant);
+  });
+}
+
+async function ensureTenant(context: NodeContext, request: DeployRequest): Promise<void> {
+  const { tenants } = await context.store.load();
+  const existing = tenants.find(({ tenant }) => tenant.tenant_id === request.tenant)?.tenant;
+  if (existing === undefined) {
+    await makeTenant(context, {
+      tenant: request.tenant,
+      template: request.template.name,
+      ...(request.netId === undefined ? {} : { netId: request.netId }),
+      ...(request.subnet === undefined ? {} : { subnet: request.subnet }),
+    });
+    return;
+  }
+  if (existing.template !== request.template.name || existing.destroying) {
+    throw new ConflictError(
+      existing.destroying
+        ? `tenant ${request.tenant} is being destroyed`
+        : `tenant ${request.tenant} exists and is no ${request.template.name} deployment`,
+      { hint: "choose another name, or destroy that tenant first" },
+    );
+  }
+}
+
+/** Makes the secrets of a template that are not there yet; one that exists is never changed. */
+async function ensureGeneratedSecrets(
+  context: NodeContext,
+  tenant: TenantId,
+  template: Template,
+): Promise<void> {
+  const stored = await context.secrets.load(tenant);
+  const missing = template.generated_secrets.filter(
+    (name) => stored?.generated[name] === undefined,
+  );
+  if (missing.length === 0) return;
+  await context.secrets.save(tenant, {
+    values: stored?.values ?? {},
+    generated: {
+      ...stored?.generated,
+      ...Object.fromEntries(missing.map((name) => [name, context.newToken()])),
+    },
+    updated_at: timestamp(context),
+  });
+}

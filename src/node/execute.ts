@@ -1,0 +1,37 @@
+import type { Action, ActionKind } from "../planner/action.ts";
+import { createInstance } from "./actions/create.ts";
+import { resumeInstance, warmInstance } from "./actions/park.ts";
+import { settleInstance } from "./actions/settle.ts";
+import { startInstance } from "./actions/start.ts";
+import { stopInstance } from "./actions/stop.ts";
+import { buildImage } from "./actions/build.ts";
+import type { NodeContext } from "./context.ts";
+import { applyNetworks } from "./networks.ts";
+
+type Handlers = {
+  readonly [Kind in ActionKind]: (
+    context: NodeContext,
+    action: Extract<Action, { kind: Kind }>,
+  ) => Promise<unknown>;
+};
+
+/** One handler for each kind of action; a missing one does not compile. */
+const handlers: Handlers = {
+  "ensure-network": (context) => applyNetworks(context),
+  "settle-instance": (context, { instance }) => settleInstance(context, instance),
+  "build-image": (context, { pool }) => buildImage(context, pool),
+  "create-instance": (context, { pool }) => createInstance(context, pool),
+  "start-instance": (context, { instance, spare }) => startInstance(context, instance, spare),
+  "resume-instance": (context, { instance }) => resumeInstance(context, instance),
+  "warm-instance": (context, { instance }) => warmInstance(context, instance),
+  "stop-instance": (context, { instance }) => stopInstance(context, instance),
+};
+
+/** Carries out one action. Ensure-style: what is done already is not done again. */
+export async function execute(context: NodeContext, action: Action): Promise<void> {
+  const handler = handlers[action.kind] as (
+    context: NodeContext,
+    action: Action,
+  ) => Promise<unknown>;
+  await handler(context, action);
+}

@@ -1,0 +1,119 @@
+import { describeError } from "../domain/errors.ts";
+import type { TenantId } from "../domain/ids.ts";
+import { type Action, type Held, type Plan, endsByItself, objectOf } from "../planner/action.ts";
+import { plan } from "../planner/plan.ts";
+import type { NodeContext } from "./context.ts";
+import { execute } from "./execute.ts";
+import { observeTenant } from "./observe.ts";
+import { loadTenant } from "./records.ts";
+
+const pollMs = 2000;
+/** A command does not sit through a longer backoff than this; it reports the failure instead. */
+const longestBackoffWaitMs = 5000;
+/** More passes than any tenant within its limits can need; a plan that never ends is a defect and is said so. */
+const maxPasses = 2000;
+
+export interface ReconcileFailure {
+  readonly object: string;
+  readonly cause: string;
+}
+
+export interface ReconcileResult {
+  readonly converged: boolean;
+  /** What the last plan held back. */
+  readonly held: readonly Held[];
+  /** Actions that failed in this run, the last failure of each object. */
+  readonly failures: readonly ReconcileFailure[];
+}
+
+/** What would be done now for a tenant, with nothing changed. */
+export async function planTenant(context: NodeContext, tenant: TenantId): Promise<Plan> {
+  const observed = await observeTenant(context, await loadTenant(context, tenant));
+  return plan({
+    tenants: [observed],
+    capabilities: context.vmm.capabilities,
+    nowMs: context.clock.nowMs(),
+  });
+}
+
+/**
+ * Brings a tenant to what its records say: observe, plan, execute, and again, until nothing is
+ * planned and nothing is left that waiting would end. An object that fails does not hold up others;
+ * after `maxFailures` failures of one object in this run it is given up and reported. The caller
+ * holds the tenant's lock.
+ */
+export async function reconcileTenant(
+  context: NodeContext,
+  tenant: TenantId,
+  maxFailures = 2,
+): Promise<ReconcileResult> {
+  const failures = new Map<string, { count: number; cause: string }>();
+  let shown = "";
+  for (let pass = 0; pass < maxPasses; pass += 1) {
+    context.signal.throwIfAborted();
+    const next = await planTenant(context, tenant);
+    const givenUp = (object: string): boolean => (failures.get(object)?.count ?? 0) >= maxFailures;
+    const actions = next.actions.filter((action) => !givenUp(objectOf(action)));
+    const waits = next.held.filter((held) => endsByItself(held) && !givenUp(held.object));
+    if (actions.length === 0 && !worthWaiting(waits, context.clock.nowMs())) {
+      return {
+        converged: next.actions.length === 0 && next.held.length === 0,
+        held: next.held,
+        failures: [...failures].map(([object, { cause }]) => ({ object, cause })),
+      };
+    }
+    if (actions.length > 0) await executeRound(context, actions, failures);
+    else {
+      const lines = waits.map((held) => `${held.object}: ${held.reason}: ${held.detail}`);
+      if (lines.join("\n") !== shown) lines.forEach((line) => context.onProgress(line));
+      shown = lines.join("\n");
+      await context.clock.sleep(pollMs, context.signal);
+    }
+  }
+  throw new Error(`tenant ${tenant} did not converge in ${maxPasses} passes`);
+}
+
+/** What waits for a gateway ends only when something happens to the gateway, and that has a wait of its own; a long backoff is the daemon's to wait for. */
+function worthWaiting(waits: readonly Held[], nowMs: number): boolean {
+  return waits.some(
+    (held) =>
+      held.reason !== "waiting-for-gateway" &&
+      (held.reason !== "backoff" || (held.untilMs ?? 0) - nowMs <= longestBackoffWaitMs),
+  );
+}
+
+/** Network first, since all else needs it; then the rest side by side, up to the limit. */
+async function executeRound(
+  context: NodeContext,
+  actions: readonly Action[],
+  failures: Map<string, { count: number; cause: string }>,
+): Promise<void> {
+  const first = actions.filter(({ kind }) => kind === "ensure-network");
+  const rest = actions.filter(({ kind }) => kind !== "ensure-network");
+  for (const action of first) await executeOne(context, action, failures);
+  const queue = [...rest];
+  const worker = async (): Promise<void> => {
+    for (let action = queue.shift(); action !== undefined; action = queue.shift()) {
+      await executeOne(context, action, failures);
+    }
+  };
+  const workers = Math.min(context.settings.parallelActions, queue.length);
+  await Promise.all(Array.from({ length: workers }, worker));
+}
+
+async function executeOne(
+  context: NodeContext,
+  action: Action,
+  failures: Map<string, { count: number; cause: string }>,
+): Promise<void> {
+  context.signal.throwIfAborted();
+  const object = objectOf(action);
+  try {
+    await execute(context, action);
+  } catch (error) {
+    if (context.signal.aborted) throw error;
+    const cause = describeError(error);
+    failures.set(object, { count: (failures.get(object)?.count ?? 0) + 1, cause });
+    context.onProgress(`${object}: ${action.kind} failed: ${cause}`);
+  }
+}

@@ -1,0 +1,73 @@
+import { NotFoundError } from "../domain/errors.ts";
+import {
+  type InstanceAddress,
+  type PoolAddress,
+  type TenantId,
+  formatInstance,
+  formatPool,
+} from "../domain/ids.ts";
+import type { Instance, Operation } from "../domain/instance.ts";
+import type { Pool } from "../domain/pool.ts";
+import type { TenantRecords } from "../ports/store.ts";
+import { type NodeContext, timestamp } from "./context.ts";
+
+/** @throws NotFoundError */
+export async function loadTenant(context: NodeContext, id: TenantId): Promise<TenantRecords> {
+  const { tenants, corrupt } = await context.store.load();
+  const records = tenants.find(({ tenant }) => tenant.tenant_id === id);
+  if (records !== undefined) return records;
+  const broken = corrupt.find(({ path }) => path.includes(`/${id}/tenant.json`));
+  if (broken !== undefined) {
+    throw new NotFoundError(`the record of tenant ${id} cannot be used: ${broken.problem}`, {
+      hint: `restore ${broken.path} from a backup`,
+    });
+  }
+  throw new NotFoundError(`there is no tenant ${id}`, { hint: "see: mvm tenant list" });
+}
+
+/** @throws NotFoundError */
+export function findPool(records: TenantRecords, address: PoolAddress): Pool {
+  const pool = records.pools.find(({ pool_id }) => pool_id === address.pool);
+  if (pool !== undefined) return pool;
+  throw new NotFoundError(`there is no pool ${formatPool(address)}`, {
+    hint: `see: mvm pool list --tenant ${address.tenant}`,
+  });
+}
+
+/** @throws NotFoundError */
+export function findInstance(records: TenantRecords, address: InstanceAddress): Instance {
+  const instance = records.instances.find(
+    ({ pool_id, instance_id }) => pool_id === address.pool && instance_id === address.instance,
+  );
+  if (instance !== undefined) return instance;
+  throw new NotFoundError(`there is no instance ${formatInstance(address)}`, {
+    hint: `see: mvm instance list --tenant ${address.tenant}`,
+  });
+}
+
+/** The current record of an instance and its pool. @throws NotFoundError */
+export async function loadInstance(
+  context: NodeContext,
+  address: InstanceAddress,
+): Promise<{ records: TenantRecords; pool: Pool; instance: Instance }> {
+  const records = await loadTenant(context, address.tenant);
+  return {
+    records,
+    pool: findPool(records, address),
+    instance: findInstance(records, address),
+  };
+}
+
+/** Writes down what is about to be done, before it is done. @returns the new record. */
+export async function begin(
+  context: NodeContext,
+  instance: Instance,
+  kind: Operation["kind"],
+  step: string,
+): Promise<Instance> {
+  const started_at =
+    instance.operation?.kind === kind ? instance.operation.started_at : timestamp(context);
+  const next: Instance = { ...instance, operation: { kind, started_at, step } };
+  await context.store.saveInstance(next);
+  return next;
+}

@@ -1,0 +1,164 @@
+import { allocateNetId, netIdOfSubnet, tenantNetwork } from "../domain/address-plan.ts";
+import { ConflictError, UsageError } from "../domain/errors.ts";
+import type { TenantId } from "../domain/ids.ts";
+import { addressOf } from "../domain/instance.ts";
+import { type Quotas, defaultQuotas } from "../domain/quota.ts";
+import type { Tenant } from "../domain/tenant.ts";
+import type { CorruptFile, TenantRecords } from "../ports/store.ts";
+import { destroyInstance } from "./actions/destroy.ts";
+import { type NodeContext, timestamp } from "./context.ts";
+import { applyNetworks } from "./networks.ts";
+import { loadTenant } from "./records.ts";
+
+export interface TenantRequest {
+  readonly tenant: TenantId;
+  readonly netId?: number;
+  /** Must be the /24 of the net id, when both are given. */
+  readonly subnet?: string;
+  readonly quotas?: Partial<Quotas>;
+  readonly template?: string;
+}
+
+/** Makes a tenant with a network identity of its own. @throws ConflictError when its id or net id is taken. */
+export async function createTenant(context: NodeContext, request: TenantRequest): Promise<Tenant> {
+  return context.locks.withTenant(request.tenant, "creating the tenant", () =>
+    makeTenant(context, request),
+  );
+}
+
+/** As `createTenant`, for a caller that holds the tenant's lock. */
+export async function makeTenant(context: NodeContext, request: TenantRequest): Promise<Tenant> {
+  const wanted = wantedNetId(request);
+  return context.locks.withNode("allocating a net id", async () => {
+    const { tenants, corrupt } = await context.store.load();
+    if (tenants.some(({ tenant }) => tenant.tenant_id === request.tenant)) {
+      throw new ConflictError(`tenant ${request.tenant} exists already`, {
+        hint: `see: mvm tenant info ${request.tenant}`,
+      });
+    }
+    const broken = corrupt.find(({ path }) => path.includes(`/${request.tenant}/`));
+    if (broken !== undefined) {
+      throw new ConflictError(`tenant ${request.tenant} exists, but ${broken.path} is corrupt`);
+    }
+    const inUse = new Map(tenants.map(({ tenant }) => [tenant.net_id, tenant.tenant_id]));
+    const owner = wanted === undefined ? undefined : inUse.get(wanted);
+    if (owner !== undefined) {
+      throw new ConflictError(`net id ${wanted} is in use by tenant ${owner}`, {
+        hint: "leave --net-id and --subnet out to have one allocated",
+      });
+    }
+    const everUsed = await context.store.useNetId(undefined);
+    const netId = wanted ?? allocateNetId(everUsed, new Set(inUse.keys()));
+    await context.store.useNetId(netId);
+    const tenant: Tenant = {
+      schema_version: 1,
+      tenant_id: request.tenant,
+      managed_by: "local",
+      net_id: netId,
+      quotas: { ...defaultQuotas, ...request.quotas },
+      created_at: timestamp(context),
+      template: request.template ?? null,
+      destroying: false,
+    };
+    await context.store.saveTenant(tenant);
+    context.onProgress(`${tenant.tenant_id}: created with subnet ${tenantNetwork(netId).subnet}`);
+    return tenant;
+  });
+}
+
+export async function listTenants(
+  context: NodeContext,
+): Promise<{ tenants: readonly TenantRecords[]; corrupt: readonly CorruptFile[] }> {
+  return context.store.load();
+}
+
+/**
+ * Removes a tenant with everything it has: instances, pools, network, secrets. Data disks stay
+ * unless `wipe` is set. Begun, it is never half undone: what remains is removed the next time.
+ */
+export async function destroyTenant(
+  context: NodeContext,
+  id: TenantId,
+  options: { readonly force: boolean; readonly wipe: boolean },
+): Promise<void> {
+  await context.locks.withTenant(id, "destroying the tenant", async () => {
+    const { tenant, pools, instances } = await loadTenant(context, id);
+    if (pools.length > 0 && !options.force && !tenant.destroying) {
+      throw new ConflictError(
+        `tenant ${id} has ${pools.length} pools and ${instances.length} instances`,
+        { hint: `destroy all of them with: mvm tenant destroy ${id} --force` },
+      );
+    }
+    await context.store.saveTenant({ ...tenant, destroying: true });
+    // Instances go one by one while the network still stands, so that their guests end in good order.
+    for (const instance of instances) {
+      context.signal.throwIfAborted();
+      await destroyInstance(context, addressOf(instance), options.wipe);
+    }
+    await applyNetworks(context);
+    for (const pool of pools) await context.store.remove({ tenant: id, pool: pool.pool_id });
+    if (options.wipe) await context.drives.wipeTenant(id);
+    await context.store.remove({ tenant: id });
+    context.onProgress(`${id}: destroyed`);
+  });
+  await collectImages(context);
+}
+
+/** Removes images that no pool refers to. */
+export async function collectImages(context: NodeContext): Promise<void> {
+  await context.locks.withNode("removing unused images", async () => {
+    const { tenants, corrupt } = await context.store.load();
+    // A record that cannot be read may refer to any of them.
+    if (corrupt.length > 0) return;
+    const kept = new Set(tenants.flatMap(({ pools }) => pools.flatMap((pool) => pool.revisions)));
+    await context.images.collect(kept);
+  });
+}
+
+/** Replaces the whole set of a tenant's own secrets; generated ones stay. They are in effect from each instance's next start. */
+export async function setSecrets(
+  context: NodeContext,
+  id: TenantId,
+  values: Readonly<Record<string, string>>,
+): Promise<void> {
+  await context.locks.withTenant(id, "setting secrets", async () => {
+    await loadTenant(context, id);
+    const stored = await context.secrets.load(id);
+    await context.secrets.save(id, {
+      values,
+      generated: stored?.generated ?? {},
+      updated_at: timestamp(context),
+    });
+  });
+}
+
+export interface SecretListing {
+  readonly name: string;
+  readonly origin: "set" | "generated";
+  readonly updated_at: string;
+}
+
+/** Names and ages of a tenant's secrets, never values. */
+export async function listSecrets(context: NodeContext, id: TenantId): Promise<SecretListing[]> {
+  await loadTenant(context, id);
+  const stored = await context.secrets.load(id);
+  if (stored === undefined) return [];
+  const list = (names: object, origin: SecretListing["origin"]): SecretListing[] =>
+    Object.keys(names).map((name) => ({ name, origin, updated_at: stored.updated_at }));
+  return [...list(stored.values, "set"), ...list(stored.generated, "generated")].toSorted((a, b) =>
+    a.name < b.name ? -1 : 1,
+  );
+}
+
+function wantedNetId(request: TenantRequest): number | undefined {
+  if (request.netId !== undefined) tenantNetwork(request.netId);
+  if (request.subnet === undefined) return request.netId;
+  const netId = netIdOfSubnet(request.subnet);
+  if (request.netId !== undefined && request.netId !== netId) {
+    throw new UsageError(
+      `net id ${request.netId} has subnet ${tenantNetwork(request.netId).subnet}, not ${request.subnet}`,
+      { hint: "give one of --net-id and --subnet; the other follows from it" },
+    );
+  }
+  return netId;
+}

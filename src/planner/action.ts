@@ -1,0 +1,79 @@
+import type { InstanceAddress, PoolAddress, TenantId } from "../domain/ids.ts";
+
+/** One step towards the desired state: plain data, carried out by the executor. Doing it twice is doing it once. */
+export type Action =
+  | { readonly kind: "ensure-network"; readonly tenant: TenantId }
+  /** An operation that nobody works on any more, or a VMM that is not as recorded. */
+  | { readonly kind: "settle-instance"; readonly instance: InstanceAddress }
+  | { readonly kind: "build-image"; readonly pool: PoolAddress }
+  | { readonly kind: "create-instance"; readonly pool: PoolAddress }
+  /** A fresh boot. A spare is parked warm once it is healthy. */
+  | { readonly kind: "start-instance"; readonly instance: InstanceAddress; readonly spare: boolean }
+  | { readonly kind: "resume-instance"; readonly instance: InstanceAddress }
+  | { readonly kind: "warm-instance"; readonly instance: InstanceAddress }
+  | { readonly kind: "stop-instance"; readonly instance: InstanceAddress };
+
+export type ActionKind = Action["kind"];
+
+/** Why something that the desired state asks for was not planned. */
+export type HeldReason =
+  | "quota"
+  | "minimum-runtime"
+  | "manual-override"
+  | "backoff"
+  | "waiting-for-gateway"
+  | "waiting-for-health"
+  | "unhealthy"
+  | "no-address"
+  | "not-supported"
+  | "tenant-is-being-destroyed";
+
+export interface Held {
+  /** Address of the tenant, pool or instance. */
+  readonly object: string;
+  readonly reason: HeldReason;
+  /** One sentence for a person. */
+  readonly detail: string;
+  /** When the hold ends by itself, milliseconds since 1970, where that is known. */
+  readonly untilMs?: number;
+}
+
+export interface Plan {
+  readonly actions: readonly Action[];
+  readonly held: readonly Held[];
+}
+
+/** Whether waiting can end this hold without a person or a new desired state. */
+export function endsByItself(held: Held): boolean {
+  switch (held.reason) {
+    case "minimum-runtime":
+    case "waiting-for-gateway":
+    case "waiting-for-health":
+    case "backoff":
+      return true;
+    case "quota":
+    case "manual-override":
+    case "unhealthy":
+    case "no-address":
+    case "not-supported":
+    case "tenant-is-being-destroyed":
+      return false;
+  }
+}
+
+/** The address of what an action works on. */
+export function objectOf(action: Action): string {
+  switch (action.kind) {
+    case "ensure-network":
+      return action.tenant;
+    case "build-image":
+    case "create-instance":
+      return `${action.pool.tenant}/${action.pool.pool}`;
+    case "settle-instance":
+    case "start-instance":
+    case "resume-instance":
+    case "warm-instance":
+    case "stop-instance":
+      return `${action.instance.tenant}/${action.instance.pool}/${action.instance.instance}`;
+  }
+}

@@ -1,0 +1,229 @@
+import { formatInstance, formatPool } from "../domain/ids.ts";
+import { addressOf } from "../domain/instance.ts";
+import type { Pool } from "../domain/pool.ts";
+import { type QuotaExcess, describeExcess } from "../domain/quota.ts";
+import type { Action, Held } from "./action.ts";
+import { backoffEndsMs } from "./backoff.ts";
+import type { ObservedInstance, ObservedTenant } from "./observed.ts";
+import type { PlanInput } from "./plan.ts";
+import type { Usage } from "./usage.ts";
+
+export interface PoolPlanning {
+  readonly pool: Pool;
+  readonly observed: ObservedTenant;
+  readonly usage: Usage;
+  /** The gateway pool that must serve first. */
+  readonly gateway: Pool | undefined;
+  readonly input: PlanInput;
+  readonly actions: Action[];
+  readonly held: Held[];
+}
+
+/** Plans one pool: settle what was interrupted, build, fill the running deficit, then the warm spares, then take surplus away. */
+export function planPool(planning: PoolPlanning): void {
+  const { pool, observed, actions, held } = planning;
+  const members = observed.instances
+    .filter(({ record }) => record.pool_id === pool.pool_id)
+    .toSorted((a, b) => compareAge(a, b));
+  const steady = members.filter((member) => !settle(planning, member));
+  const free = steady.filter((member) => !overridden(planning, member));
+
+  const wanted = pool.desired_counts;
+  if (wanted.sleeping > 0 && !planning.input.capabilities.memorySnapshot) {
+    held.push({
+      object: formatPool(addressOfPool(pool)),
+      reason: "not-supported",
+      detail: "this host's VMM driver keeps no memory snapshots, so no instance sleeps",
+    });
+  }
+  if (wanted.running + wanted.warm > 0 && pool.revisions.length === 0) {
+    actions.push({ kind: "build-image", pool: addressOfPool(pool) });
+    return;
+  }
+
+  const serving = steady.filter((member) => isRunning(member) && !member.record.spare);
+  const parked = free.filter(({ record }) => record.state.status === "warm");
+  const runningSpares = free.filter((member) => isRunning(member) && member.record.spare);
+  const startable = free.filter((member) => isStartable(planning, member));
+
+  const settling = members.length - steady.length;
+  let missing = wanted.running - serving.length - settling;
+  const sources = [...parked, ...runningSpares];
+  while (missing > 0 && sources.length > 0) {
+    const source = sources.shift();
+    if (source !== undefined && resume(planning, source)) missing -= 1;
+  }
+  missing = fill(planning, missing, startable, false);
+
+  const sparesLeft = sources.length;
+  let sparesMissing = wanted.warm - sparesLeft;
+  const excess = Math.max(0, serving.length - wanted.running);
+  const movable = serving.filter((member) => free.includes(member));
+  const surplus = movable.slice(Math.max(0, movable.length - excess));
+  while (sparesMissing > 0 && surplus.length > 0) {
+    const newest = surplus.pop();
+    if (newest !== undefined) park(planning, newest);
+    sparesMissing -= 1;
+  }
+  fill(planning, missing > 0 ? 0 : sparesMissing, startable, true);
+
+  for (const member of surplus.toReversed()) stop(planning, member);
+  for (const member of sources.slice(wanted.warm).toReversed()) stop(planning, member);
+  for (const member of sources.slice(0, wanted.warm)) {
+    if (isRunning(member)) park(planning, member);
+  }
+  for (const member of serving) watchHealth(planning, member);
+}
+
+/** An operation without a worker, or a VMM that is not as recorded, is settled before anything else is planned for it. */
+function settle(planning: PoolPlanning, member: ObservedInstance): boolean {
+  const { state, operation } = member.record;
+  const shouldRun = state.status === "running" || state.status === "warm";
+  const asRecorded = shouldRun ? member.vmm === "recorded" : member.vmm === "none";
+  if (operation === null && asRecorded) return false;
+  planning.actions.push({ kind: "settle-instance", instance: addressOf(member.record) });
+  return true;
+}
+
+function overridden(planning: PoolPlanning, member: ObservedInstance): boolean {
+  const until = member.record.manual_override_until;
+  if (until === null || Date.parse(until) <= planning.input.nowMs) return false;
+  planning.held.push({
+    object: formatInstance(addressOf(member.record)),
+    reason: "manual-override",
+    detail: `an operator moved it by hand; it is left alone until ${until}`,
+    untilMs: Date.parse(until),
+  });
+  return true;
+}
+
+function isRunning(member: ObservedInstance): boolean {
+  return member.record.state.status === "running";
+}
+
+function isStartable(planning: PoolPlanning, member: ObservedInstance): boolean {
+  const { state, failures } = member.record;
+  if (state.status !== "failed") {
+    return state.status === "created" || state.status === "ready" || state.status === "stopped";
+  }
+  const untilMs = backoffEndsMs(Date.parse(state.since), failures);
+  if (untilMs <= planning.input.nowMs) return true;
+  planning.held.push({
+    object: formatInstance(addressOf(member.record)),
+    reason: "backoff",
+    detail: `it failed ${failures} times in a row: ${state.cause}`,
+    untilMs,
+  });
+  return false;
+}
+
+/** Starts or creates up to `count` instances. @returns how many are still missing. */
+function fill(
+  planning: PoolPlanning,
+  count: number,
+  startable: ObservedInstance[],
+  spare: boolean,
+): number {
+  const { pool, gateway, usage, actions, held } = planning;
+  let missing = count;
+  if (missing <= 0) return missing;
+  if (gateway !== undefined) {
+    held.push({
+      object: formatPool(addressOfPool(pool)),
+      reason: "waiting-for-gateway",
+      detail: `pool ${gateway.pool_id} does not serve yet`,
+    });
+    return missing;
+  }
+  // One that failed and waits will fill its place itself: making another would multiply the failure.
+  missing -= planning.observed.instances.filter(
+    (member) =>
+      member.record.pool_id === pool.pool_id &&
+      member.record.state.status === "failed" &&
+      !startable.includes(member) &&
+      member.record.operation === null &&
+      member.record.spare === spare,
+  ).length;
+  while (missing > 0) {
+    const next = startable.shift();
+    const excess = next === undefined ? usage.takeCreate(pool) : usage.takeStart(pool, spare);
+    if (excess !== undefined) {
+      held.push(heldByQuota(formatPool(addressOfPool(pool)), excess));
+      return missing;
+    }
+    if (next === undefined) actions.push({ kind: "create-instance", pool: addressOfPool(pool) });
+    else actions.push({ kind: "start-instance", instance: addressOf(next.record), spare });
+    missing -= 1;
+  }
+  return missing;
+}
+
+function resume(planning: PoolPlanning, member: ObservedInstance): boolean {
+  const excess = planning.usage.takeResume();
+  const object = formatInstance(addressOf(member.record));
+  if (excess !== undefined) {
+    planning.held.push(heldByQuota(object, excess));
+    return false;
+  }
+  planning.actions.push({ kind: "resume-instance", instance: addressOf(member.record) });
+  return true;
+}
+
+function park(planning: PoolPlanning, member: ObservedInstance): void {
+  const { state, spare } = member.record;
+  const object = formatInstance(addressOf(member.record));
+  if (state.status !== "running") return;
+  if (member.health !== "healthy") {
+    watchHealth(planning, member);
+    return;
+  }
+  const seconds = spare ? 0 : planning.pool.runtime_policy.min_running_seconds;
+  const untilMs = Date.parse(state.since) + seconds * 1000;
+  if (untilMs > planning.input.nowMs) {
+    planning.held.push({
+      object,
+      reason: "minimum-runtime",
+      detail: `it runs for at least ${seconds} s before it is warmed`,
+      untilMs,
+    });
+    return;
+  }
+  const excess = spare ? undefined : planning.usage.takeWarm();
+  if (excess !== undefined) {
+    planning.held.push(heldByQuota(object, excess));
+    return;
+  }
+  planning.actions.push({ kind: "warm-instance", instance: addressOf(member.record) });
+}
+
+function stop(planning: PoolPlanning, member: ObservedInstance): void {
+  planning.actions.push({ kind: "stop-instance", instance: addressOf(member.record) });
+}
+
+function watchHealth(planning: PoolPlanning, member: ObservedInstance): void {
+  const { state } = member.record;
+  if (member.health === "healthy" || state.status !== "running") return;
+  const object = formatInstance(addressOf(member.record));
+  const detail = member.healthDetail === "" ? "its guest has not said so yet" : member.healthDetail;
+  const untilMs = Date.parse(state.since) + planning.pool.start_timeout_seconds * 1000;
+  if (untilMs > planning.input.nowMs) {
+    planning.held.push({ object, reason: "waiting-for-health", detail, untilMs });
+    return;
+  }
+  planning.held.push({ object, reason: "unhealthy", detail });
+}
+
+function heldByQuota(object: string, excess: QuotaExcess): Held {
+  return { object, reason: "quota", detail: describeExcess(excess) };
+}
+
+function addressOfPool(pool: Pool): { tenant: Pool["tenant_id"]; pool: Pool["pool_id"] } {
+  return { tenant: pool.tenant_id, pool: pool.pool_id };
+}
+
+function compareAge(a: ObservedInstance, b: ObservedInstance): number {
+  if (a.record.created_at !== b.record.created_at) {
+    return a.record.created_at < b.record.created_at ? -1 : 1;
+  }
+  return a.record.net_offset - b.record.net_offset;
+}
