@@ -1,5 +1,6 @@
 import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { plainLine } from "../protocol/plain-text.ts";
 
 /** A file beyond this many bytes becomes `<name>.log.1`; one old file is kept. */
 export const maxLogFileBytes: number = 1024 * 1024;
@@ -52,17 +53,6 @@ export class ServiceLog {
     const line = lines.findLast((text) => text.trim() !== "");
     if (line !== undefined) this.lastLine = plainLine(line).slice(0, 300);
   }
-}
-
-/** A line without colour codes and control characters, which a terminal might obey. */
-export function plainLine(line: string): string {
-  return (
-    line
-      // eslint-disable-next-line no-control-regex -- these are what it removes
-      .replaceAll(/\u001B\[[0-9;?]*[ -/]*[@-~]/g, "")
-      // eslint-disable-next-line no-control-regex -- these are what it removes
-      .replaceAll(/[\u0000-\u0008\u000B-\u001F\u007F-\u009F]/g, "")
-  );
 }
 
 /** The last lines of a log and of its predecessor, oldest first, reading at most `maxBytes` of each. */

@@ -6,8 +6,9 @@ import { maxLogLineBytes } from "../protocol/guest-messages.ts";
 import type { ServiceReport } from "../protocol/guest-messages.ts";
 import { guestServiceSchema } from "../protocol/guest-service.ts";
 import type { GuestService } from "../protocol/guest-service.ts";
+import { plainLine } from "../protocol/plain-text.ts";
 import type { GuestPaths } from "./guest-paths.ts";
-import { plainLine, readLastLines } from "./service-log.ts";
+import { readLastLines } from "./service-log.ts";
 import { ServiceRunner, serviceBackoff } from "./service-runner.ts";
 import type { BackoffLimits } from "./service-runner.ts";
 

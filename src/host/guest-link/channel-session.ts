@@ -1,0 +1,156 @@
+import type { Duplex } from "node:stream";
+import { ConflictError, OperationError } from "../../domain/errors.ts";
+import type { GuestExecRequest, GuestSession } from "../../ports/guest-link.ts";
+import {
+  emptyAnswerSchema,
+  execAnswerSchema,
+  healthReportSchema,
+  logsAnswerSchema,
+  maxLogLines,
+  maxStreamChunkBytes,
+} from "../../protocol/guest-messages.ts";
+import type { ExecProgress, HealthReport, HelloAnswer } from "../../protocol/guest-messages.ts";
+import { plainLine } from "../../protocol/plain-text.ts";
+import type { Greeting } from "./hello.ts";
+import { execAnswerGraceMs, minOutputCostBytes } from "./limits.ts";
+import type { GuestLinkLimits } from "./limits.ts";
+import { GuestRequests } from "./requests.ts";
+
+/** One conversation with a guest agent, from its `Hello` until either side closes. */
+export class ChannelSession implements GuestSession {
+  readonly hello: HelloAnswer;
+  readonly #limits: GuestLinkLimits;
+  readonly #requests: GuestRequests;
+
+  constructor(channel: Duplex, greeting: Greeting, limits: GuestLinkLimits, onEnd: () => void) {
+    this.hello = greeting.hello;
+    this.#limits = limits;
+    this.#requests = new GuestRequests(channel, limits, onEnd);
+    this.#requests.begin(greeting.rest);
+  }
+
+  async health(): Promise<HealthReport> {
+    const report = await this.#requests.start(
+      { op: "Health" },
+      { schema: healthReportSchema, timeoutMs: this.#limits.healthTimeoutMs },
+    ).answer;
+    const services = report.services.map((service) => ({
+      name: plainLine(service.name),
+      health: service.health,
+      detail: plainLine(service.detail),
+    }));
+    return { ...report, services };
+  }
+
+  async exec(request: GuestExecRequest): Promise<number> {
+    let outputBytes = 0;
+    const onProgress = (progress: ExecProgress): void => {
+      const bytes = Buffer.from(progress.data, "base64");
+      outputBytes += Math.max(bytes.length, minOutputCostBytes);
+      if (outputBytes > this.#limits.maxExecOutputBytes) {
+        throw new OperationError(
+          `the command printed more than ${this.#limits.maxExecOutputBytes} bytes`,
+        );
+      }
+      request.onOutput(progress.stream, bytes);
+    };
+    const exec = this.#requests.start(
+      {
+        op: "Exec",
+        command: request.command,
+        env: request.env ?? {},
+        cwd: request.cwd ?? "/",
+        timeout_ms: request.timeoutMs,
+        input: request.stdin !== undefined,
+      },
+      { schema: execAnswerSchema, timeoutMs: request.timeoutMs + execAnswerGraceMs, onProgress },
+    );
+    const interrupted = Promise.withResolvers<never>();
+    const onAbort = (): void => {
+      this.#cancel(exec.id);
+      interrupted.reject(new OperationError("the command was interrupted"));
+    };
+    request.signal?.addEventListener("abort", onAbort, { once: true });
+    if (request.signal?.aborted === true) onAbort();
+    const done = new AbortController();
+    const input =
+      request.stdin === undefined
+        ? Promise.resolve()
+        : this.#sendInput(exec.id, request, request.stdin, done.signal).catch((error: unknown) => {
+            this.#cancel(exec.id);
+            interrupted.reject(error);
+          });
+    // Whichever comes second must not be an unhandled rejection.
+    exec.answer.catch(() => undefined);
+    interrupted.promise.catch(() => undefined);
+    void input;
+    try {
+      return (await Promise.race([exec.answer, interrupted.promise])).exit_code;
+    } finally {
+      done.abort();
+      request.signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  async logs(service: string | undefined, lines: number): Promise<string[]> {
+    const answer = await this.#requests.start(
+      { op: "Logs", service: service ?? null, lines: Math.min(lines, maxLogLines) },
+      { schema: logsAnswerSchema, timeoutMs: this.#limits.requestTimeoutMs },
+    ).answer;
+    return answer.lines.slice(-lines).map(plainLine);
+  }
+
+  async shutdown(graceSeconds: number): Promise<void> {
+    await this.#ask({ op: "Shutdown", grace_seconds: graceSeconds });
+  }
+
+  /** @throws OperationError when the agent does not answer. */
+  async ping(): Promise<void> {
+    await this.#ask({ op: "Ping" });
+  }
+
+  close(): void {
+    this.#requests.end(new OperationError("the session was closed"));
+  }
+
+  #cancel(execId: number): void {
+    // The session may be over already, and then so is the command.
+    this.#ask({ op: "ExecCancel", exec_id: execId }).catch(() => undefined);
+  }
+
+  async #ask(body: Parameters<GuestRequests["start"]>[0]): Promise<void> {
+    const timeoutMs = this.#limits.requestTimeoutMs;
+    await this.#requests.start(body, { schema: emptyAnswerSchema, timeoutMs }).answer;
+  }
+
+  /** Sends input chunk by chunk, each after the guest took the one before. */
+  async #sendInput(
+    execId: number,
+    exec: GuestExecRequest,
+    stdin: AsyncIterable<Uint8Array>,
+    done: AbortSignal,
+  ): Promise<void> {
+    const send = async (data: string, end: boolean): Promise<boolean> => {
+      if (done.aborted) return false;
+      // A program may be slow to read for as long as it runs, so its own time limit counts.
+      const timeoutMs = exec.timeoutMs + execAnswerGraceMs;
+      const request = { op: "ExecInput", exec_id: execId, data, end } as const;
+      try {
+        await this.#requests.start(request, { schema: emptyAnswerSchema, timeoutMs }).answer;
+        return true;
+      } catch (error) {
+        // The program ended, or closed its input: what is left has no reader.
+        if (error instanceof ConflictError || done.aborted) return false;
+        throw error;
+      }
+    };
+    for await (const chunk of stdin) {
+      const bytes = Buffer.from(chunk);
+      for (let start = 0; start < bytes.length; start += maxStreamChunkBytes) {
+        if (!(await send(bytes.toString("base64", start, start + maxStreamChunkBytes), false)))
+          return;
+      }
+    }
+    await send("", true);
+  }
+}
