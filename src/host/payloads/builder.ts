@@ -45,9 +45,16 @@ async function make(context: MakeContext): Promise<MadePayload> {
   await exec.run(
     "mkfs.ext4",
     [
-      ...["-q", "-F", "-O", "^has_journal,^resize_inode", "-m", "0", "-U", uuid],
-      ...["-E", `hash_seed=${uuid},lazy_itable_init=0,nodiscard,root_owner=0:0`],
-      ...["-d", tree, root, "320M"],
+      "-q",
+      "-F",
+      "-m0",
+      `-U${uuid}`,
+      "-O^has_journal,^resize_inode",
+      `-Ehash_seed=${uuid},lazy_itable_init=0,nodiscard,root_owner=0:0`,
+      "-d",
+      tree,
+      root,
+      "320M",
     ],
     { timeoutMs: makeTimeoutMs, ...signalOption },
   );

@@ -30,12 +30,12 @@ const moduleOrder: readonly string[] = [
 ];
 
 /** A guest is of no use without these. */
-const requiredModules: readonly string[] = [
+const requiredModules: ReadonlySet<string> = new Set([
   "virtio_blk",
   "virtio_console",
   "virtio_net",
   "overlay",
-];
+]);
 
 /** `vmlinuz`, `modules/*.ko` and `modules/order` from Debian's cloud kernel, which is not installed. */
 export const kernelPayload: Payload = {
@@ -67,7 +67,7 @@ async function make(context: MakeContext): Promise<MadePayload> {
   for (const module of moduleOrder) {
     const file = byName.get(module);
     if (file === undefined) {
-      if (!requiredModules.includes(module)) continue;
+      if (!requiredModules.has(module)) continue;
       throw new OperationError(`kernel package ${name} has no module ${module}`);
     }
     await copyFile(

@@ -1,0 +1,182 @@
+import { createHash } from "node:crypto";
+import {
+  copyFile,
+  link,
+  mkdir,
+  open,
+  readdir,
+  readlink,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
+import { join } from "node:path";
+import { OperationError } from "../domain/errors.ts";
+import { revisionSchema, type Revision, type RevisionFile } from "../domain/revision.ts";
+import { isErrno, readFileIfAny, syncFolder } from "../host/files.ts";
+import { sha256OfFile } from "./tree.ts";
+
+type FileName = "kernel" | "initrd" | "rootfs.ext4";
+const fileNames: readonly FileName[] = ["kernel", "initrd", "rootfs.ext4"];
+const hashPattern = /^[0-9a-f]{64}$/;
+const unfinishedPrefix = ".new-";
+
+/** The images of this node by content: `images/<hash>/`, and `images/by-key/<key>` for what built them. */
+export class ImageStore {
+  readonly #root: string;
+
+  constructor(stateDir: string) {
+    this.#root = join(stateDir, "images");
+  }
+
+  /** The revision that a build key gave before, when it is still there and whole. */
+  async findByKey(key: string): Promise<Revision | undefined> {
+    let target: string;
+    try {
+      target = await readlink(join(this.#root, "by-key", key));
+    } catch (error) {
+      if (isErrno(error, "ENOENT")) return undefined;
+      throw error;
+    }
+    const hash = target.replace(/^\.\.\//, "");
+    return hashPattern.test(hash) ? this.read(hash) : undefined;
+  }
+
+  /** A revision by its hash; undefined when it, or one of its files, is missing or has another size. */
+  async read(hash: string): Promise<Revision | undefined> {
+    const folder = join(this.#root, hash);
+    const text = await readFileIfAny(join(folder, "revision.json"));
+    if (text === undefined) return undefined;
+    const parsed = revisionSchema.safeParse(JSON.parse(text));
+    if (!parsed.success || parsed.data.hash !== hash) return undefined;
+    const { kernel, initrd, rootfs } = parsed.data;
+    const expected: readonly [FileName, RevisionFile][] = [
+      ["kernel", kernel],
+      ["initrd", initrd],
+      ["rootfs.ext4", rootfs],
+    ];
+    for (const [name, file] of expected) {
+      if ((await sizeOf(join(folder, name))) !== file.sizeBytes) return undefined;
+    }
+    return parsed.data;
+  }
+
+  /** An empty folder to make `kernel`, `initrd` and `rootfs.ext4` in. */
+  async begin(buildId: string): Promise<string> {
+    const folder = join(this.#root, `${unfinishedPrefix}${buildId}`);
+    await mkdir(join(this.#root, "by-key"), { recursive: true, mode: 0o755 });
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(folder, { mode: 0o755 });
+    return folder;
+  }
+
+  /** Takes a folder from `begin` into the store, durably, under the hash of its content. */
+  async commit(
+    folder: string,
+    key: string,
+    about: Omit<Revision, "schema_version" | "hash" | "kernel" | "initrd" | "rootfs">,
+  ): Promise<Revision> {
+    const files = await Promise.all(fileNames.map((name) => describeFile(join(folder, name))));
+    const [kernel, initrd, rootfs] = files;
+    if (kernel === undefined || initrd === undefined || rootfs === undefined) {
+      throw new OperationError("an image needs a kernel, an initrd and a root file system");
+    }
+    const hash = revisionHash(kernel, initrd, rootfs);
+    const revision: Revision = { schema_version: 1, hash, kernel, initrd, rootfs, ...about };
+    await writeFile(join(folder, "revision.json"), `${JSON.stringify(revision, null, 2)}\n`);
+    for (const name of [...fileNames, "revision.json"]) await syncFile(join(folder, name));
+    await syncFolder(folder);
+    const kept = await this.#place(folder, revision);
+    await this.#linkKey(key, hash);
+    return kept;
+  }
+
+  /** Removes what unfinished builds left; `isAlive` says whether a build is still at work. */
+  async sweep(isAlive: (buildId: string) => boolean): Promise<string[]> {
+    const removed: string[] = [];
+    for (const name of await namesIn(this.#root)) {
+      if (!name.startsWith(unfinishedPrefix)) continue;
+      if (isAlive(name.slice(unfinishedPrefix.length))) continue;
+      await rm(join(this.#root, name), { recursive: true, force: true });
+      removed.push(`unfinished image ${name}`);
+    }
+    return removed;
+  }
+
+  async #place(folder: string, revision: Revision): Promise<Revision> {
+    const place = join(this.#root, revision.hash);
+    const existing = await this.read(revision.hash);
+    if (existing !== undefined) {
+      await rm(folder, { recursive: true });
+      return existing;
+    }
+    // What is there and not whole is of no use to anybody.
+    await rm(place, { recursive: true, force: true });
+    await rename(folder, place);
+    await syncFolder(this.#root);
+    return revision;
+  }
+
+  async #linkKey(key: string, hash: string): Promise<void> {
+    const folder = join(this.#root, "by-key");
+    const temporary = join(folder, `.${key}.${hash.slice(0, 12)}.tmp`);
+    await rm(temporary, { force: true });
+    await symlink(`../${hash}`, temporary);
+    await rename(temporary, join(folder, key));
+    await syncFolder(folder);
+  }
+}
+
+/** The hash of a revision covers its three files and nothing else. */
+export function revisionHash(
+  kernel: RevisionFile,
+  initrd: RevisionFile,
+  rootfs: RevisionFile,
+): string {
+  const text = `kernel ${kernel.sha256}\ninitrd ${initrd.sha256}\nrootfs ${rootfs.sha256}\n`;
+  return createHash("sha256").update(text).digest("hex");
+}
+
+/** Gives a file a second name, or copies it where that cannot be. */
+export async function linkOrCopy(source: string, target: string): Promise<void> {
+  try {
+    await link(source, target);
+  } catch (error) {
+    if (!isErrno(error, "EXDEV") && !isErrno(error, "EPERM")) throw error;
+    await copyFile(source, target);
+  }
+}
+
+/** The names in a folder, sorted; none when there is no such folder. */
+export async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return (await readdir(folder)).toSorted();
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return [];
+    throw error;
+  }
+}
+
+async function describeFile(path: string): Promise<RevisionFile> {
+  return { sha256: await sha256OfFile(path), sizeBytes: (await stat(path)).size };
+}
+
+async function sizeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return undefined;
+    throw error;
+  }
+}
+
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, "r");
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
