@@ -19,7 +19,7 @@ import { dnsPaths, renderDnsConfig, renderHosts } from "./dns-config.ts";
 import type { DnsPaths } from "./dns-config.ts";
 import { networkNamespaceId } from "./forwarding.ts";
 
-export interface DnsServersOptions {
+interface DnsServersOptions {
   readonly exec: Exec;
   readonly runDir: string;
   /** The file that names the host's resolvers. */

@@ -15,7 +15,7 @@ export interface Link {
 }
 
 /** Lines for `ip -batch`, by the step they belong to. */
-export interface LinkPlan {
+interface LinkPlan {
   readonly remove: readonly string[];
   readonly create: readonly string[];
   readonly configure: readonly string[];

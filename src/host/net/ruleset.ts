@@ -1,6 +1,6 @@
 import type { TenantNetworkState } from "../../ports/network.ts";
 
-export interface RulesetOptions {
+interface RulesetOptions {
   /** First uid of the VMMs. */
   readonly vmUidBase: number;
   /** The networks that the host itself is in, as CIDR: guests do not reach them. */
@@ -8,7 +8,7 @@ export interface RulesetOptions {
 }
 
 /** One uid for each address of the cluster range: 4096 networks of 256. */
-export const vmUidCount = 1048576;
+const vmUidCount = 1048576;
 
 /** Where no guest may go, whatever its egress policy: metadata services, other tenants, what is no unicast host. */
 const closedNetworks = [

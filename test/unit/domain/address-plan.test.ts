@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
+import { assert as checkProperty, integer, property } from "fast-check";
 import {
   allocateNetId,
   allocateOffset,
@@ -11,8 +11,8 @@ import {
 } from "../../../src/domain/address-plan.ts";
 import { ConflictError, UsageError } from "../../../src/domain/errors.ts";
 
-const netIds = fc.integer({ min: 0, max: maxNetId });
-const offsets = fc.integer({ min: 2, max: 254 });
+const netIds = integer({ min: 0, max: maxNetId });
+const offsets = integer({ min: 2, max: 254 });
 
 test("net id N has the N-th /24 of the cluster range", () => {
   assert.deepEqual(tenantNetwork(1), {
@@ -36,12 +36,12 @@ test("an instance's address, MAC and TAP follow from net id and offset", () => {
 });
 
 test("a subnet leads back to its net id", () => {
-  fc.assert(fc.property(netIds, (netId) => netIdOfSubnet(tenantNetwork(netId).subnet) === netId));
+  checkProperty(property(netIds, (netId) => netIdOfSubnet(tenantNetwork(netId).subnet) === netId));
 });
 
 test("no two instances share an address, a MAC or a TAP, and names fit the kernel's 15 bytes", () => {
-  fc.assert(
-    fc.property(netIds, offsets, netIds, offsets, (netA, offsetA, netB, offsetB) => {
+  checkProperty(
+    property(netIds, offsets, netIds, offsets, (netA, offsetA, netB, offsetB) => {
       const left = instanceNetwork(netA, offsetA);
       const right = instanceNetwork(netB, offsetB);
       const same = netA === netB && offsetA === offsetB;
