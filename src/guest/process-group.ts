@@ -9,13 +9,13 @@ export function signalGroup(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** Start time of a process in clock ticks since boot (proc(5), stat field 22), or undefined when it is gone. */
+/** Start time of a process in clock ticks since boot (proc(5), stat field 22), or undefined when it is gone (a zombie is). */
 export function startTicksOf(pid: number): number | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     // The name in field 2 may hold spaces and brackets: count from its last bracket.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return Number(fields[19]);
+    return fields[0] === "Z" ? undefined : Number(fields[19]);
   } catch (error) {
     if (["ENOENT", "ESRCH"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     throw error;

@@ -7,7 +7,7 @@ import type { HelloAnswer } from "../../protocol/guest-messages.ts";
 
 const maxHelloBytes = 4096;
 /** What an older session may have left on the way; more is a flood. */
-const maxStaleBytes = 64 * 1024 * 1024;
+const maxStaleBytes = 16 * 1024 * 1024;
 
 export interface Greeting {
   readonly hello: HelloAnswer;

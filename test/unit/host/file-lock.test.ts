@@ -32,7 +32,7 @@ async function startHolder(path: string): Promise<ReturnType<typeof spawn>> {
   return child;
 }
 
-test("a lock that another process holds is refused with its pid and label", async () => {
+void test("a lock that another process holds is refused with its pid and label", async () => {
   const path = join(folder, "held");
   const holder = await startHolder(path);
   try {
@@ -46,7 +46,7 @@ test("a lock that another process holds is refused with its pid and label", asyn
   }
 });
 
-test("a holder that dies by SIGKILL lets the next one in", async () => {
+void test("a holder that dies by SIGKILL lets the next one in", async () => {
   const path = join(folder, "killed");
   const holder = await startHolder(path);
   const waiting = acquireFileLock(path, { waitMs: 10_000 });
@@ -56,7 +56,7 @@ test("a holder that dies by SIGKILL lets the next one in", async () => {
   await lock.release();
 });
 
-test("two holders in one process exclude each other, and the waiting one gets it on release", async () => {
+void test("two holders in one process exclude each other, and the waiting one gets it on release", async () => {
   const path = join(folder, "same");
   const first = await acquireFileLock(path, { waitMs: 0 });
   await assert.rejects(acquireFileLock(path, { waitMs: 50 }), ConflictError);
@@ -65,7 +65,7 @@ test("two holders in one process exclude each other, and the waiting one gets it
   await (await second).release();
 });
 
-test("a lock file that was removed while one waited does not make two holders", async () => {
+void test("a lock file that was removed while one waited does not make two holders", async () => {
   const path = join(folder, "removed");
   const first = await acquireFileLock(path, { waitMs: 0 });
   const second = acquireFileLock(path, { waitMs: 5000 });
@@ -77,7 +77,7 @@ test("a lock file that was removed while one waited does not make two holders", 
   await lock.release();
 });
 
-test("waiting for a lock ends when it is interrupted", async () => {
+void test("waiting for a lock ends when it is interrupted", async () => {
   const path = join(folder, "aborted");
   const first = await acquireFileLock(path, { waitMs: 0 });
   const abort = new AbortController();

@@ -1,0 +1,248 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { duplexPair } from "node:stream";
+import type { Duplex } from "node:stream";
+import { after, before, test } from "node:test";
+import { ConflictError, NotFoundError, OperationError } from "../../../../src/domain/errors.ts";
+import { HostGuestLink } from "../../../../src/host/guest-link.ts";
+import type { GuestLinkLimits } from "../../../../src/host/guest-link/limits.ts";
+import { processStartTicks } from "../../../../src/host/processes.ts";
+import type { GuestSession } from "../../../../src/ports/guest-link.ts";
+import type { VmmProcess } from "../../../../src/ports/vmm.ts";
+import { FrameDecoder, encodeFrame } from "../../../../src/protocol/frames.ts";
+
+interface Request {
+  readonly id: number;
+  readonly op: string;
+  readonly nonce: string;
+}
+
+let runDir: string;
+let vmm: VmmProcess;
+before(async () => {
+  runDir = await mkdtemp(join(tmpdir(), "mvm-link-"));
+  const startTicks = (await processStartTicks(process.pid)) ?? 0;
+  vmm = { id: "i-test0000", runDir, pid: process.pid, startTicks };
+});
+after(async () => {
+  await rm(runDir, { recursive: true });
+});
+
+const quick: Partial<GuestLinkLimits> = { helloTimeoutMs: 200, retryDelayMs: 10 };
+
+/** A guest that does as `onRequest` says; each connection is one call of `connect`. */
+function linkTo(
+  onRequest: (request: Request, guest: Duplex, connection: number) => void,
+  limits: Partial<GuestLinkLimits> = {},
+): HostGuestLink {
+  let connections = 0;
+  const openChannel = (): Promise<Duplex> => {
+    const connection = (connections += 1);
+    const [host, guest] = duplexPair();
+    const decoder = new FrameDecoder();
+    guest.on("error", () => undefined);
+    guest.on("data", (chunk: Buffer) => {
+      for (const value of decoder.push(chunk)) onRequest(value as Request, guest, connection);
+    });
+    return Promise.resolve(host);
+  };
+  return new HostGuestLink({ openChannel }, { ...quick, ...limits });
+}
+
+function helloTo(request: Request, changes: Readonly<Record<string, unknown>> = {}): Buffer {
+  const hello = { nonce: request.nonce, protocol: "mvm-guest", version: 1, boot_id: "b" };
+  const result = { ...hello, instance_id: "i-test0000", ...changes };
+  return encodeFrame({ id: request.id, ok: true, result });
+}
+
+/** A guest that greets well, and then does as `onRequest` says. */
+async function openTo(
+  onRequest: (request: Request, guest: Duplex) => void,
+  limits: Partial<GuestLinkLimits> = {},
+): Promise<GuestSession> {
+  const link = linkTo((request, guest) => {
+    if (request.op === "Hello") guest.write(helloTo(request));
+    else onRequest(request, guest);
+  }, limits);
+  return await link.open(vmm, 2000);
+}
+
+/** Writes without end, as fast as the host reads. */
+function flood(guest: Duplex, bytes: Buffer): void {
+  if (guest.destroyed) return;
+  guest.write(bytes, () => setImmediate(flood, guest, bytes));
+}
+
+const run = { command: ["true"], timeoutMs: 1000, onOutput: (): void => undefined };
+
+void test("a session begins although half a frame of an older one comes first", async () => {
+  const link = linkTo((request, guest) => {
+    guest.write(Buffer.from([0, 15, 255, 255, 123, 34]));
+    // In small pieces, as a slow guest would.
+    const hello = helloTo(request);
+    for (let at = 0; at < hello.length; at += 7) guest.write(hello.subarray(at, at + 7));
+  });
+  const session = await link.open(vmm, 2000);
+  assert.equal(session.hello.instance_id, "i-test0000");
+  session.close();
+});
+
+void test("a guest that is silent at first is asked again on a new connection", async () => {
+  let tries = 0;
+  const link = linkTo((request, guest, connection) => {
+    tries = connection;
+    if (connection === 3) guest.write(helloTo(request));
+  });
+  const session = await link.open(vmm, 5000);
+  assert.equal(tries, 3);
+  session.close();
+});
+
+void test("a wrong nonce is no answer", async () => {
+  const link = linkTo((request, guest) =>
+    guest.write(helloTo({ ...request, nonce: "0".repeat(32) })),
+  );
+  await assert.rejects(link.open(vmm, 600), (error) => {
+    assert.ok(error instanceof OperationError);
+    assert.match(error.message, /does not answer/);
+    return true;
+  });
+});
+
+void test("an agent of another version is refused at once, by name", async () => {
+  const link = linkTo((request, guest) => guest.write(helloTo(request, { version: 2 })));
+  await assert.rejects(link.open(vmm, 5000), /speaks version 2, this host 1/);
+});
+
+void test("a flood in place of Hello is bounded and ends in an error", async () => {
+  const noise = Buffer.alloc(1024 * 1024, 7);
+  const link = linkTo(
+    (_request, guest) => {
+      flood(guest, noise);
+    },
+    { helloTimeoutMs: 2000 },
+  );
+  const before = process.memoryUsage().rss;
+  await assert.rejects(link.open(vmm, 3000), OperationError);
+  assert.ok(process.memoryUsage().rss - before < 300 * 1024 * 1024);
+});
+
+void test("a VMM that has ended is named without waiting", async () => {
+  const link = linkTo(() => undefined);
+  await assert.rejects(link.open({ ...vmm, startTicks: 1 }, 60_000), /has ended/);
+});
+
+void test("one session at a time: the next waits until the first is closed", async () => {
+  const first = await openTo(() => undefined);
+  const link = linkTo((request, guest) => guest.write(helloTo(request)));
+  await assert.rejects(link.open(vmm, 100), ConflictError);
+  const second = link.open(vmm, 5000);
+  first.close();
+  (await second).close();
+});
+
+for (const [name, bytes] of [
+  ["a length of 4 GiB", Buffer.from([255, 255, 255, 255])],
+  ["a frame over the guest's limit", Buffer.from([0, 16, 0, 1])],
+  ["a message of no known form", encodeFrame({ id: 1, ok: true, result: {}, more: 1 })],
+  ["an answer to what was not asked", encodeFrame({ id: 77, ok: true, result: {} })],
+  ["an answer of the wrong form", encodeFrame({ id: 1, ok: true, result: { services: 5 } })],
+  ["what is not JSON", Buffer.from([0, 0, 0, 2, 123, 123])],
+] as const) {
+  void test(`${name} ends the session with an OperationError`, async () => {
+    const session = await openTo((_request, guest) => guest.write(bytes));
+    await assert.rejects(session.health(), OperationError);
+    await assert.rejects(session.health(), OperationError);
+  });
+}
+
+void test("a guest that closes the channel fails what is pending", async () => {
+  const session = await openTo((_request, guest) => guest.end());
+  await assert.rejects(session.exec(run), /closed the channel/);
+});
+
+void test("a guest that does not answer in time ends the session", async () => {
+  const session = await openTo(() => undefined, { healthTimeoutMs: 50 });
+  await assert.rejects(session.health(), /did not answer Health within 50 ms/);
+});
+
+void test("an error of the guest keeps its class and loses its control characters", async () => {
+  const session = await openTo((request, guest) =>
+    guest.write(
+      encodeFrame({ id: request.id, error: { code: "not_found", message: "no\u001B[2J way" } }),
+    ),
+  );
+  await assert.rejects(session.logs("x", 1), (error) => {
+    assert.ok(error instanceof NotFoundError);
+    assert.equal(error.message, "in the guest: no way");
+    return true;
+  });
+  session.close();
+});
+
+void test("a guest cannot choose an error class that speaks of the host", async () => {
+  const session = await openTo((request, guest) =>
+    guest.write(encodeFrame({ id: request.id, error: { code: "not_trusted", message: "x" } })),
+  );
+  await assert.rejects(session.shutdown(1), OperationError);
+  session.close();
+});
+
+void test("output of a command is passed on in order, then its exit code", async () => {
+  const session = await openTo((request, guest) => {
+    for (const text of ["one ", "two"]) {
+      const data = Buffer.from(text).toString("base64");
+      guest.write(encodeFrame({ id: request.id, progress: { stream: "stdout", data } }));
+    }
+    guest.write(encodeFrame({ id: request.id, ok: true, result: { exit_code: 3 } }));
+  });
+  let output = "";
+  const onOutput = (_stream: string, bytes: Uint8Array): void => void (output += bytes.toString());
+  assert.equal(await session.exec({ ...run, onOutput }), 3);
+  assert.equal(output, "one two");
+  session.close();
+});
+
+void test("endless output, even of nothing, ends the command and the session", async () => {
+  const session = await openTo(
+    (request, guest) => {
+      const progress = { stream: "stdout", data: "" };
+      const frame = encodeFrame({ id: request.id, progress });
+      const many = Buffer.concat(Array.from({ length: 500 }, () => frame));
+      flood(guest, many);
+    },
+    { maxExecOutputBytes: 100_000 },
+  );
+  await assert.rejects(session.exec(run), OperationError);
+});
+
+void test("a guest is read no faster than the limit", async () => {
+  const data = Buffer.alloc(16 * 1024).toString("base64");
+  const session = await openTo(
+    (request, guest) => {
+      for (let count = 0; count < 32; count += 1) {
+        guest.write(encodeFrame({ id: request.id, progress: { stream: "stdout", data } }));
+      }
+      guest.write(encodeFrame({ id: request.id, ok: true, result: { exit_code: 0 } }));
+    },
+    { maxBytesPerSecond: 1024 * 1024 },
+  );
+  const startMs = performance.now();
+  assert.equal(await session.exec({ ...run, timeoutMs: 10_000 }), 0);
+  assert.ok(performance.now() - startMs > 300);
+  session.close();
+});
+
+void test("an interrupted command is cancelled in the guest", async () => {
+  const abort = new AbortController();
+  const cancelled = Promise.withResolvers<void>();
+  const session = await openTo((request) => {
+    if (request.op === "Exec") abort.abort();
+    if (request.op === "ExecCancel") cancelled.resolve();
+  });
+  await assert.rejects(session.exec({ ...run, signal: abort.signal }), /interrupted/);
+  await cancelled.promise;
+  session.close();
+});
