@@ -1,9 +1,5 @@
 import { ConflictError, NotFoundError, OperationError } from "../domain/errors.ts";
-import {
-  type InstanceAddress,
-  type InstanceId,
-  formatInstance,
-} from "../domain/ids.ts";
+import { type InstanceAddress, type InstanceId, formatInstance } from "../domain/ids.ts";
 import { type Instance, addressOf } from "../domain/instance.ts";
 import { type QuotaExcess, QuotaError } from "../domain/quota.ts";
 import { Usage } from "../planner/usage.ts";

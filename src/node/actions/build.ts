@@ -19,13 +19,17 @@ export async function buildImage(context: NodeContext, address: PoolAddress): Pr
   const revision = await context.locks.withBuild(key, `building ${formatPool(address)}`, () =>
     context.builder.build(request),
   );
-  const current = findPool(await loadTenant(context, address.tenant), address);
-  const revisions = [
-    revision.hash,
-    ...current.revisions.filter((hash) => hash !== revision.hash),
-  ].slice(0, keptRevisions);
-  await context.store.savePool({ ...current, revisions });
-  await context.images.link(address, revisions);
+  await context.locks.withNode("recording an image", async () => {
+    // Under the lock that removes unused images: one that nothing referred to yet may be gone.
+    await context.images.files(revision.hash);
+    const current = findPool(await loadTenant(context, address.tenant), address);
+    const revisions = [
+      revision.hash,
+      ...current.revisions.filter((hash) => hash !== revision.hash),
+    ].slice(0, keptRevisions);
+    await context.store.savePool({ ...current, revisions });
+    await context.images.link(address, revisions);
+  });
   context.onProgress(`${formatPool(address)}: image ${revision.hash.slice(0, 12)} is current`);
   return revision;
 }

@@ -9,8 +9,8 @@ import { type Roots, imagesFolder, poolFolder } from "../roots.ts";
 
 const hashName = /^[0-9a-f]{64}$/;
 
-/** The content store `<state>/images/<hash>/` and the links into it. */
-export class ImageStore implements Images {
+/** The images that pools refer to: finds them in the content store, keeps the links into it, and removes what nothing refers to. */
+export class FileImages implements Images {
   readonly #roots: Roots;
 
   constructor(roots: Roots) {

@@ -1,0 +1,97 @@
+import { type Application, buildApplication, buildRouteMap } from "@stricli/core";
+import { addHost } from "./commands/add-host.ts";
+import { connect } from "./commands/connect.ts";
+import { doctor } from "./commands/doctor.ts";
+import { instanceDestroy } from "./commands/instance/destroy.ts";
+import { instanceExec } from "./commands/instance/exec.ts";
+import { instanceInfo } from "./commands/instance/info.ts";
+import { instanceList } from "./commands/instance/list.ts";
+import { instanceLogs } from "./commands/instance/logs.ts";
+import { instanceStart } from "./commands/instance/start.ts";
+import { instanceStop } from "./commands/instance/stop.ts";
+import { instanceWake } from "./commands/instance/wake.ts";
+import { instanceWarm } from "./commands/instance/warm.ts";
+import { newDeployment } from "./commands/new.ts";
+import { nodeInfo } from "./commands/node/info.ts";
+import { poolBuild } from "./commands/pool/build.ts";
+import { poolCreate } from "./commands/pool/create.ts";
+import { poolDestroy } from "./commands/pool/destroy.ts";
+import { poolInfo } from "./commands/pool/info.ts";
+import { poolList } from "./commands/pool/list.ts";
+import { poolScale } from "./commands/pool/scale.ts";
+import { tenantCreate } from "./commands/tenant/create.ts";
+import { tenantDestroy } from "./commands/tenant/destroy.ts";
+import { tenantInfo } from "./commands/tenant/info.ts";
+import { tenantList } from "./commands/tenant/list.ts";
+import { tenantSecretsList } from "./commands/tenant/secrets-list.ts";
+import { tenantSecretsSet } from "./commands/tenant/secrets-set.ts";
+import type { CliContext } from "./context.ts";
+import { exitCodeOf } from "./exit-codes.ts";
+import { commandTexts } from "./texts.ts";
+
+/** The whole command line. */
+export function buildCommandLine(version: string): Application<CliContext> {
+  const root = buildRouteMap({
+    docs: {
+      brief: "Multi-tenant microVMs: tenant, pool, instance",
+      fullDescription:
+        "Prepare a machine with `mvm add host`, make a deployment with `mvm new openclaw <name>`, see it with `mvm connect <name>`.",
+    },
+    routes: {
+      add: buildRouteMap({ docs: { brief: "Prepare machines" }, routes: { host: addHost } }),
+      doctor,
+      new: newDeployment,
+      connect,
+      tenant: buildRouteMap({
+        docs: { brief: "The boundary of a customer: network, quotas, secrets" },
+        routes: {
+          create: tenantCreate,
+          list: tenantList,
+          info: tenantInfo,
+          destroy: tenantDestroy,
+          secrets: buildRouteMap({
+            docs: { brief: "Secrets of a tenant" },
+            routes: { set: tenantSecretsSet, list: tenantSecretsList },
+          }),
+        },
+      }),
+      pool: buildRouteMap({
+        docs: { brief: "Groups of equal instances" },
+        routes: {
+          create: poolCreate,
+          list: poolList,
+          info: poolInfo,
+          scale: poolScale,
+          build: poolBuild,
+          destroy: poolDestroy,
+        },
+      }),
+      instance: buildRouteMap({
+        docs: { brief: "Single microVMs" },
+        routes: {
+          list: instanceList,
+          info: instanceInfo,
+          start: instanceStart,
+          stop: instanceStop,
+          warm: instanceWarm,
+          wake: instanceWake,
+          exec: instanceExec,
+          logs: instanceLogs,
+          destroy: instanceDestroy,
+        },
+      }),
+      node: buildRouteMap({
+        docs: { brief: "This machine as a node" },
+        routes: { info: nodeInfo },
+      }),
+    },
+  });
+  return buildApplication(root, {
+    name: "mvm",
+    versionInfo: { currentVersion: version },
+    scanner: { caseStyle: "allow-kebab-for-camel", allowArgumentEscapeSequence: true },
+    documentation: { disableAnsiColor: true },
+    localization: { text: commandTexts },
+    determineExitCode: exitCodeOf,
+  });
+}

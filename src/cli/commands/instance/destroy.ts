@@ -1,0 +1,29 @@
+import { type Command, buildCommand } from "@stricli/core";
+import { formatInstance } from "../../../domain/ids.ts";
+import { confirm } from "../../confirm.ts";
+import type { CliContext } from "../../context.ts";
+import {
+  type InstanceName,
+  instanceArgument,
+  resolveInstance,
+  wipeFlag,
+  yesFlag,
+} from "../../parameters.ts";
+
+/** `mvm instance destroy` */
+export const instanceDestroy: Command<CliContext> = buildCommand<
+  { wipeVolumes: boolean; yes: boolean },
+  [InstanceName],
+  CliContext
+>({
+  docs: { brief: "End an instance for good" },
+  parameters: { positional: instanceArgument, flags: { ...wipeFlag, ...yesFlag } },
+  async func({ wipeVolumes, yes }, name) {
+    const node = await this.node();
+    const address = await resolveInstance(node, name);
+    await node.instance(address);
+    await confirm(this, `Destroy ${formatInstance(address)}?`, yes);
+    await node.destroyInstance(address, wipeVolumes);
+    this.out.data(`${formatInstance(address)} destroyed`);
+  },
+});

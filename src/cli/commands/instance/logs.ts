@@ -1,0 +1,44 @@
+import { type Command, buildCommand } from "@stricli/core";
+import type { CliContext } from "../../context.ts";
+import {
+  type InstanceName,
+  instanceArgument,
+  resolveInstance,
+  wholeNumber,
+} from "../../parameters.ts";
+
+interface Flags {
+  readonly console: boolean;
+  readonly service?: string;
+  readonly lines: number;
+}
+
+/** `mvm instance logs` */
+export const instanceLogs: Command<CliContext> = buildCommand<Flags, [InstanceName], CliContext>({
+  docs: { brief: "Show what the services of a guest logged, or its console" },
+  parameters: {
+    positional: instanceArgument,
+    flags: {
+      console: {
+        kind: "boolean",
+        default: false,
+        brief: "The guest's console, from the host: there also when the guest is not",
+      },
+      service: { kind: "parsed", parse: String, optional: true, brief: "Only this service" },
+      lines: {
+        kind: "parsed",
+        parse: wholeNumber(1, 10_000),
+        default: "100",
+        brief: "How many lines at the most",
+      },
+    },
+  },
+  async func({ console: fromConsole, service, lines }, name) {
+    const node = await this.node();
+    const address = await resolveInstance(node, name);
+    const text = fromConsole
+      ? await node.consoleLogs(address, lines)
+      : await node.logs(address, service, lines);
+    for (const line of text) this.out.data(line);
+  },
+});

@@ -1,0 +1,24 @@
+import { type Command, buildCommand } from "@stricli/core";
+import { formatInstance } from "../../../domain/ids.ts";
+import type { CliContext } from "../../context.ts";
+import { type InstanceName, instanceArgument, resolveInstance } from "../../parameters.ts";
+
+/** `mvm instance wake` */
+export const instanceWake: Command<CliContext> = buildCommand<
+  NonNullable<unknown>,
+  [InstanceName],
+  CliContext
+>({
+  docs: {
+    brief: "Let a warm instance run again",
+    fullDescription:
+      "Let a warm instance run again. The reconciler then leaves the instance alone for 10 minutes.",
+  },
+  parameters: { positional: instanceArgument },
+  async func(_flags, name) {
+    const node = await this.node();
+    const address = await resolveInstance(node, name);
+    await node.wakeInstance(address);
+    this.out.data(`${formatInstance(address)} is running`);
+  },
+});

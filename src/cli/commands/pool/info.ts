@@ -1,0 +1,34 @@
+import { type Command, buildCommand } from "@stricli/core";
+import type { PoolAddress } from "../../../domain/ids.ts";
+import type { CliContext } from "../../context.ts";
+import { jsonFlag, poolArgument } from "../../parameters.ts";
+
+/** `mvm pool info` */
+export const poolInfo: Command<CliContext> = buildCommand<
+  { json: boolean },
+  [PoolAddress],
+  CliContext
+>({
+  docs: { brief: "Show a pool" },
+  parameters: { positional: poolArgument, flags: jsonFlag },
+  async func({ json }, address) {
+    const pool = await (await this.node()).pool(address);
+    if (json) {
+      this.out.json(pool);
+      return;
+    }
+    const { vcpus, mem_mib, data_disk_mib } = pool.instance_resources;
+    const { running, warm, sleeping } = pool.desired_counts;
+    this.out.data(
+      [
+        `Pool:       ${pool.address}`,
+        `Role:       ${pool.role}`,
+        `Flake:      ${pool.flake_ref} (profile ${pool.profile})`,
+        `Resources:  ${vcpus} vCPU, ${mem_mib} MiB memory, ${data_disk_mib} MiB data disk`,
+        `Wanted:     ${running} running, ${warm} warm, ${sleeping} sleeping`,
+        `Instances:  ${pool.instances}`,
+        `Images:     ${pool.revisions.join("\n            ") || "none yet"}`,
+      ].join("\n"),
+    );
+  },
+});

@@ -1,0 +1,32 @@
+import { type Command, buildCommand } from "@stricli/core";
+import type { TenantId } from "../../../domain/ids.ts";
+import { confirm } from "../../confirm.ts";
+import type { CliContext } from "../../context.ts";
+import { tenantArgument, wipeFlag, yesFlag } from "../../parameters.ts";
+
+interface Flags {
+  readonly force: boolean;
+  readonly wipeVolumes: boolean;
+  readonly yes: boolean;
+}
+
+/** `mvm tenant destroy` */
+export const tenantDestroy: Command<CliContext> = buildCommand<Flags, [TenantId], CliContext>({
+  docs: { brief: "Remove a tenant and, with --force, everything it has" },
+  parameters: {
+    positional: tenantArgument,
+    flags: {
+      force: { kind: "boolean", default: false, brief: "Also when it has pools and instances" },
+      ...wipeFlag,
+      ...yesFlag,
+    },
+  },
+  async func({ force, wipeVolumes, yes }, tenant) {
+    const node = await this.node();
+    const { instances } = await node.tenant(tenant);
+    const disks = wipeVolumes ? "their data disks are removed too" : "data disks are kept";
+    await confirm(this, `Destroy tenant ${tenant} with ${instances} instances (${disks})?`, yes);
+    await node.destroyTenant(tenant, { force, wipe: wipeVolumes });
+    this.out.data(`tenant ${tenant} destroyed`);
+  },
+});

@@ -1,0 +1,17 @@
+import type { CommandContext, StricliProcess } from "@stricli/core";
+import type { Readable } from "node:stream";
+import type { NodeOperations } from "../node/operations.ts";
+import type { HostSetup } from "../ports/host-setup.ts";
+import type { Output } from "./output.ts";
+
+/** What a command works with. Node and host are built when first asked for, so that help stays quick. */
+export interface CliContext extends CommandContext {
+  readonly process: StricliProcess;
+  readonly stdin: Readable & { readonly isTTY?: boolean };
+  readonly out: Output;
+  readonly signal: AbortSignal;
+  node(): Promise<NodeOperations>;
+  host(): Promise<HostSetup>;
+  /** Sets the exit code of a command that did not throw. */
+  exitWith(code: number): void;
+}

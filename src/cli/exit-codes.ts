@@ -1,0 +1,40 @@
+import { MvmError, describeError, type ErrorCode } from "../domain/errors.ts";
+
+const exitCodes: Readonly<Record<ErrorCode, number>> = {
+  failed: 1,
+  usage: 2,
+  not_found: 3,
+  conflict: 4,
+  over_quota: 5,
+  not_trusted: 6,
+  host_lacks: 7,
+};
+
+/** A shell gives this code to what ended by Ctrl-C. */
+export const interruptedExitCode = 130;
+
+export function exitCodeOf(error: unknown): number {
+  return error instanceof MvmError ? exitCodes[error.code] : 1;
+}
+
+/** The error as a person reads it: what failed and why, then what to do next. */
+export function renderError(error: unknown): string {
+  if (!(error instanceof MvmError)) {
+    const detail = error instanceof Error ? (error.stack ?? error.message) : JSON.stringify(error);
+    return `mvm: this is a defect in mvm, please report it:\n${detail}`;
+  }
+  const hint = findHint(error);
+  return `mvm: ${describeError(error)}${hint === undefined ? "" : `\n  next: ${hint}`}`;
+}
+
+function findHint(error: unknown): string | undefined {
+  if (error instanceof MvmError && error.hint !== undefined) return error.hint;
+  return error instanceof Error && error.cause !== undefined ? findHint(error.cause) : undefined;
+}
+
+/** stricli uses negative codes for words it does not understand. */
+export function normalizeExitCode(code: number | string | null | undefined): number {
+  const number = Number(code ?? 0);
+  if (number >= 0) return number;
+  return number === -4 || number === -5 ? 2 : 1;
+}

@@ -1,0 +1,78 @@
+import { UsageError } from "../domain/errors.ts";
+import {
+  type InstanceAddress,
+  parseInstanceAddress,
+  parseInstanceId,
+  parsePoolAddress,
+  type PoolAddress,
+  type TenantId,
+  parseTenantId,
+} from "../domain/ids.ts";
+import type { NodeOperations } from "../node/operations.ts";
+
+export const jsonFlag = {
+  json: { kind: "boolean", default: false, brief: "Print JSON instead of text" },
+} as const;
+
+export const yesFlag = {
+  yes: { kind: "boolean", default: false, brief: "Do not ask" },
+} as const;
+
+export const wipeFlag = {
+  wipeVolumes: { kind: "boolean", default: false, brief: "Remove the data disks too" },
+} as const;
+
+/** A command with one positional argument. */
+interface OneArgument<T> {
+  readonly kind: "tuple";
+  readonly parameters: readonly [
+    { readonly brief: string; readonly parse: (text: string) => T; readonly placeholder: string },
+  ];
+}
+
+export const tenantArgument: OneArgument<TenantId> = {
+  kind: "tuple",
+  parameters: [{ brief: "Tenant id", parse: parseTenantId, placeholder: "tenant" }],
+};
+
+export const poolArgument: OneArgument<PoolAddress> = {
+  kind: "tuple",
+  parameters: [{ brief: "Pool address", parse: parsePoolAddress, placeholder: "tenant/pool" }],
+};
+
+/** An instance is named by its whole address or by its id alone. */
+export type InstanceName = InstanceAddress | { readonly id: InstanceAddress["instance"] };
+
+export function parseInstanceName(text: string): InstanceName {
+  return text.includes("/") ? parseInstanceAddress(text) : { id: parseInstanceId(text) };
+}
+
+export const instanceArgument: OneArgument<InstanceName> = {
+  kind: "tuple",
+  parameters: [
+    {
+      brief: "Instance address, or its id alone",
+      parse: parseInstanceName,
+      placeholder: "instance",
+    },
+  ],
+};
+
+/** The whole address of an instance. @throws NotFoundError */
+export async function resolveInstance(
+  node: NodeOperations,
+  name: InstanceName,
+): Promise<InstanceAddress> {
+  return "id" in name ? node.locate(name.id) : name;
+}
+
+/** A whole number within bounds, for a flag. */
+export function wholeNumber(minimum: number, maximum: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < minimum || value > maximum) {
+      throw new UsageError(`"${text}" is not a whole number from ${minimum} to ${maximum}`);
+    }
+    return value;
+  };
+}

@@ -1,0 +1,11 @@
+import { type ApplicationText, text_en } from "@stricli/core";
+import { describeError } from "../domain/errors.ts";
+import { renderError } from "./exit-codes.ts";
+
+/** stricli's own texts, with errors said the way mvm says them. */
+export const commandTexts: ApplicationText = {
+  ...text_en,
+  exceptionWhileParsingArguments: (error) => `mvm: ${describeError(error)}\n  next: see --help`,
+  exceptionWhileRunningCommand: (error) => renderError(error),
+  commandErrorResult: (error) => renderError(error),
+};

@@ -1,0 +1,144 @@
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { instanceNetwork, tenantNetwork } from "../../domain/address-plan.ts";
+import { type Instance, vmmOf } from "../../domain/instance.ts";
+import type { Leak } from "../../ports/host-setup.ts";
+import type { Network } from "../../ports/network.ts";
+import type { NodeRecords, Store } from "../../ports/store.ts";
+import type { Vmm } from "../../ports/vmm.ts";
+import { isErrno, readFileIfAny } from "../files.ts";
+import { type Roots, instanceRunRoot, tenantsFolder } from "../roots.ts";
+
+export interface LeakScan {
+  readonly roots: Roots;
+  readonly store: Store;
+  readonly vmm: Vmm;
+  readonly network: Network;
+}
+
+/** Finds what mvm made on this host and no record owns any more. */
+export async function findLeaks(scan: LeakScan): Promise<Leak[]> {
+  const records = await scan.store.load();
+  return [
+    ...(await leakedVmms(scan, records)),
+    ...(await leakedNetwork(scan, records)),
+    ...(await leakedRunFolders(scan, records)),
+    ...(await leakedBuilds(scan)),
+    ...(await leakedTemporaryFiles(tenantsFolder(scan.roots))),
+  ];
+}
+
+/** Whether an instance may have a VMM, a TAP and a run folder now. */
+function isActive(instance: Instance): boolean {
+  return vmmOf(instance) !== undefined || instance.operation !== null;
+}
+
+function activeIds(records: NodeRecords): Set<string> {
+  const instances = records.tenants.flatMap((tenant) => tenant.instances);
+  return new Set(instances.filter(isActive).map(({ instance_id }) => instance_id));
+}
+
+async function leakedVmms(scan: LeakScan, records: NodeRecords): Promise<Leak[]> {
+  const owned = activeIds(records);
+  const living = await scan.vmm.list(instanceRunRoot(scan.roots));
+  const seen = new Set<string>();
+  return living.flatMap(({ id, pid }): Leak[] => {
+    const second = seen.has(id);
+    seen.add(id);
+    if (owned.has(id) && !second) return [];
+    const detail = `pid ${pid}: ${second ? "a second VMM of this instance" : "no instance owns it"}`;
+    return [{ kind: "vmm", name: id, detail }];
+  });
+}
+
+async function leakedNetwork(scan: LeakScan, records: NodeRecords): Promise<Leak[]> {
+  const found = await scan.network.inventory();
+  const networks = records.tenants.map(({ tenant }) => tenantNetwork(tenant.net_id));
+  const bridges = new Set(networks.map(({ bridge }) => bridge));
+  const netIds = new Set(networks.map(({ netId }) => netId));
+  const taps = new Set(
+    records.tenants.flatMap(({ tenant, instances }) =>
+      instances
+        .filter(isActive)
+        .map((instance) => instanceNetwork(tenant.net_id, instance.net_offset).tap),
+    ),
+  );
+  const leaks: Leak[] = [
+    ...found.bridges
+      .filter((name) => !bridges.has(name))
+      .map((name): Leak => ({ kind: "bridge", name, detail: "no tenant has it" })),
+    ...found.taps
+      .filter((name) => !taps.has(name))
+      .map((name): Leak => ({ kind: "tap", name, detail: "no instance that runs has it" })),
+    ...found.dnsServers
+      .filter((netId) => !netIds.has(netId))
+      .map((netId): Leak => ({ kind: "dns", name: String(netId), detail: "no tenant has it" })),
+  ];
+  if (found.filterTables && networks.length === 0) {
+    leaks.push({ kind: "filter", name: "mvm", detail: "tables are there and no tenant is" });
+  }
+  return leaks;
+}
+
+async function leakedRunFolders(scan: LeakScan, records: NodeRecords): Promise<Leak[]> {
+  const owned = activeIds(records);
+  const root = instanceRunRoot(scan.roots);
+  const mounts = (await readFileIfAny("/proc/self/mountinfo")) ?? "";
+  const mounted = mounts
+    .split("\n")
+    .map((line) => line.split(" ")[4] ?? "")
+    .filter((path) => path.startsWith(`${root}/`));
+  const folders = (await list(root)).filter((name) => !owned.has(name));
+  return [
+    ...folders.map((name): Leak => ({
+      kind: "run-folder",
+      name: join(root, name),
+      detail: "its instance does not run",
+    })),
+    ...mounted
+      .filter((path) => !owned.has(path.slice(root.length + 1)))
+      .map((name): Leak => ({ kind: "mount", name, detail: "its instance does not run" })),
+  ];
+}
+
+/** A build in progress has a folder of its own; a run folder or VMM without one was left behind. */
+async function leakedBuilds(scan: LeakScan): Promise<Leak[]> {
+  const root = join(scan.roots.runDir, "b");
+  const builds = new Set(await list(join(scan.roots.stateDir, "builds")));
+  const living = await scan.vmm.list(root);
+  return [
+    ...living
+      .filter(({ id }) => !builds.has(id))
+      .map(({ id, pid }): Leak => ({ kind: "vmm", name: id, detail: `builder, pid ${pid}` })),
+    ...(await list(root))
+      .filter((name) => !builds.has(name))
+      .map((name): Leak => ({ kind: "run-folder", name: join(root, name), detail: "builder" })),
+  ];
+}
+
+/** A writer that died leaves its temporary file; one that writes now is done within a minute. */
+async function leakedTemporaryFiles(folder: string): Promise<Leak[]> {
+  const leaks: Leak[] = [];
+  for (const name of await list(folder, true)) {
+    if (!name.endsWith(".tmp")) continue;
+    const path = join(folder, name);
+    try {
+      const { mtimeMs } = await stat(path);
+      if (Date.now() - mtimeMs < 60_000) continue;
+    } catch (error) {
+      if (isErrno(error, "ENOENT")) continue;
+      throw error;
+    }
+    leaks.push({ kind: "temporary-file", name: path, detail: "its writer died" });
+  }
+  return leaks;
+}
+
+async function list(folder: string, recursive = false): Promise<string[]> {
+  try {
+    return await readdir(folder, { recursive });
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return [];
+    throw error;
+  }
+}

@@ -1,0 +1,196 @@
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { run } from "@stricli/core";
+import { buildCommandLine } from "./cli/app.ts";
+import type { CliContext } from "./cli/context.ts";
+import {
+  interruptedExitCode,
+  normalizeExitCode,
+  renderError,
+  exitCodeOf,
+} from "./cli/exit-codes.ts";
+import { Output } from "./cli/output.ts";
+import { parseInstanceId } from "./domain/ids.ts";
+import type { Roots } from "./host/roots.ts";
+import type { NodeContext } from "./node/context.ts";
+import type { NodeOperations } from "./node/operations.ts";
+import type { HostSetup } from "./ports/host-setup.ts";
+
+/**
+ * First uid of the VMMs. systemd leaves the range from 1879048192 unused, so no person, service or
+ * container of the host has one of them.
+ */
+const vmUidBase = 1_900_000_000;
+/** Above every instance's uid, which is at most base + 4095 · 256 + 254. */
+const builderUid = vmUidBase + 4096 * 256 - 1;
+const bootTimeoutMs = 180_000;
+const buildTimeoutMs = 3_600_000;
+
+const projectDir = dirname(dirname(fileURLToPath(import.meta.url)));
+
+interface Adapters {
+  readonly node: NodeContext;
+  readonly host: HostSetup;
+}
+
+/** Builds every adapter of a Linux host. Loaded late: help and errors of usage need none of it. */
+async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Promise<Adapters> {
+  const [
+    { HostExec },
+    { HostDrives },
+    { HostGuestLink },
+    { lastLogLines },
+    { LinuxNetwork },
+    { LinuxHostSetup },
+    { requirePlatform },
+    { FileStore },
+    { FileSecretStore },
+    { FileImages },
+    { FileLocks },
+    { systemClock },
+    { QemuVmm },
+    { instanceRunRoot },
+    { MicrovmImageBuilder },
+    { writeGuestInitrd },
+  ] = await Promise.all([
+    import("./host/exec.ts"),
+    import("./host/drives/host-drives.ts"),
+    import("./host/guest-link.ts"),
+    import("./host/log-files.ts"),
+    import("./host/net/linux-network.ts"),
+    import("./host/setup/linux-host-setup.ts"),
+    import("./host/setup/platform-file.ts"),
+    import("./host/store/file-store.ts"),
+    import("./host/store/file-secret-store.ts"),
+    import("./host/store/file-images.ts"),
+    import("./host/store/file-locks.ts"),
+    import("./host/system-clock.ts"),
+    import("./host/vmm/qemu/qemu-vmm.ts"),
+    import("./host/roots.ts"),
+    import("./image/microvm-image-builder.ts"),
+    import("./image/guest-image.ts"),
+  ]);
+  const exec = new HostExec();
+  const vmm = new QemuVmm(() => requirePlatform(roots.stateDir));
+  const network = new LinuxNetwork({ exec, ...roots, vmUidBase });
+  const store = new FileStore(roots);
+  const locks = new FileLocks(roots, { signal });
+  const onProgress = (line: string): void => out.progress(line);
+  const version = readVersion();
+  return {
+    node: {
+      settings: {
+        vmUidBase,
+        instanceRunRoot: instanceRunRoot(roots),
+        bootTimeoutMs,
+        buildTimeoutMs,
+        parallelActions: availableParallelism(),
+      },
+      store,
+      secrets: new FileSecretStore(roots),
+      images: new FileImages(roots),
+      builder: new MicrovmImageBuilder({
+        stateDir: roots.stateDir,
+        runDir: roots.runDir,
+        projectDir,
+        exec,
+        vmm,
+        uid: builderUid,
+        builtBy: `mvm ${version}`,
+        now: () => new Date(systemClock.nowMs()),
+      }),
+      drives: new HostDrives(roots, exec),
+      network,
+      vmm,
+      guestLink: new HostGuestLink(vmm),
+      logs: { tail: lastLogLines },
+      locks,
+      clock: systemClock,
+      newInstanceId: () => parseInstanceId(`i-${randomBytes(4).toString("hex")}`),
+      newToken: () => randomBytes(32).toString("hex"),
+      onProgress,
+      signal,
+    },
+    host: new LinuxHostSetup({
+      roots,
+      store,
+      vmm,
+      network,
+      exec,
+      locks,
+      projectDir,
+      version,
+      builderUid,
+      clock: systemClock,
+      onProgress,
+      writeInitrd: (path) =>
+        writeGuestInitrd({ payloads: join(roots.stateDir, "payloads"), project: projectDir }, path),
+    }),
+  };
+}
+
+/** Runs the command line and sets the exit code. */
+async function main(): Promise<void> {
+  const out = new Output(process.stdout, process.stderr);
+  const interrupt = new AbortController();
+  watchSignals(interrupt, out);
+  // A reader that goes away, such as `head`, is no failure of ours.
+  process.stdout.on("error", () => process.exit(0));
+
+  let adapters: Promise<Adapters> | undefined;
+  const build = async (): Promise<Adapters> => {
+    const { rootsFromEnvironment } = await import("./host/roots.ts");
+    adapters ??= buildAdapters(rootsFromEnvironment(process.env), out, interrupt.signal);
+    return adapters;
+  };
+  let chosenExitCode = 0;
+  const streams: CliContext["process"] = {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    env: process.env,
+    exitCode: 0,
+  };
+  const context: CliContext = {
+    process: streams,
+    stdin: process.stdin,
+    out,
+    signal: interrupt.signal,
+    node: async (): Promise<NodeOperations> => {
+      const { NodeOperations } = await import("./node/operations.ts");
+      return new NodeOperations((await build()).node);
+    },
+    host: async (): Promise<HostSetup> => (await build()).host,
+    exitWith: (code) => {
+      chosenExitCode = code;
+    },
+  };
+  await run(buildCommandLine(readVersion()), process.argv.slice(2), context);
+  const exitCode = normalizeExitCode(streams.exitCode) || chosenExitCode;
+  process.exitCode = interrupt.signal.aborted ? interruptedExitCode : exitCode;
+}
+
+/** The first signal ends the work in good order, the second at once. */
+function watchSignals(interrupt: AbortController, out: Output): void {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.on(signal, () => {
+      if (interrupt.signal.aborted) process.exit(interruptedExitCode);
+      out.note("mvm: stopping; the same command goes on from here");
+      interrupt.abort(new Error(`interrupted by ${signal}`));
+    });
+  }
+}
+
+function readVersion(): string {
+  const text = readFileSync(join(projectDir, "package.json"), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+try {
+  await main();
+} catch (error) {
+  process.stderr.write(`${renderError(error)}\n`);
+  process.exitCode = exitCodeOf(error);
+}

@@ -1,0 +1,199 @@
+import type { InstanceAddress, InstanceId, PoolAddress, TenantId } from "../domain/ids.ts";
+import type { DesiredCounts } from "../domain/pool.ts";
+import type { Revision } from "../domain/revision.ts";
+import { type Held, objectOf } from "../planner/action.ts";
+import type { GuestExecRequest } from "../ports/guest-link.ts";
+import type { CorruptFile } from "../ports/store.ts";
+import type { NodeContext } from "./context.ts";
+import { type Dashboard, dashboard } from "./dashboard.ts";
+import { type DeployRequest, deployTemplate } from "./deploy.ts";
+import {
+  consoleLogs,
+  execInGuest,
+  guestLogs,
+  locateInstance,
+  operatorDestroy,
+  operatorStart,
+  operatorStop,
+  operatorWake,
+  operatorWarm,
+} from "./instances.ts";
+import {
+  type PoolRequest,
+  buildPool,
+  createPool,
+  destroyPool,
+  planScale,
+  scalePool,
+} from "./pools.ts";
+import type { ReconcileResult } from "./reconcile.ts";
+import { findPool, loadInstance, loadTenant } from "./records.ts";
+import {
+  type SecretListing,
+  type TenantRequest,
+  createTenant,
+  destroyTenant,
+  listSecrets,
+  setSecrets,
+} from "./tenants.ts";
+import {
+  type InstanceView,
+  type PoolView,
+  type TenantView,
+  viewInstance,
+  viewInstances,
+  viewPool,
+  viewTenant,
+} from "./views.ts";
+
+export interface DestroyOptions {
+  readonly force: boolean;
+  readonly wipe: boolean;
+}
+
+/** A plan as a command shows it. */
+export interface PlanView {
+  readonly actions: readonly { readonly kind: string; readonly object: string }[];
+  readonly held: readonly Held[];
+}
+
+/**
+ * Everything a command can ask of a node: the one interface between the command line and the engine.
+ * Errors are those of the engine's modules, all of them MvmError.
+ */
+export class NodeOperations {
+  readonly #context: NodeContext;
+
+  constructor(context: NodeContext) {
+    this.#context = context;
+  }
+
+  async createTenant(request: TenantRequest): Promise<TenantView> {
+    await createTenant(this.#context, request);
+    return this.tenant(request.tenant);
+  }
+
+  async tenants(): Promise<{ tenants: TenantView[]; corrupt: readonly CorruptFile[] }> {
+    const { tenants, corrupt } = await this.#context.store.load();
+    return { tenants: tenants.map(viewTenant), corrupt };
+  }
+
+  async tenant(id: TenantId): Promise<TenantView> {
+    return viewTenant(await loadTenant(this.#context, id));
+  }
+
+  async destroyTenant(id: TenantId, options: DestroyOptions): Promise<void> {
+    await destroyTenant(this.#context, id, options);
+  }
+
+  async setSecrets(id: TenantId, values: Readonly<Record<string, string>>): Promise<void> {
+    await setSecrets(this.#context, id, values);
+  }
+
+  async secrets(id: TenantId): Promise<SecretListing[]> {
+    return listSecrets(this.#context, id);
+  }
+
+  async createPool(request: PoolRequest): Promise<PoolView> {
+    await createPool(this.#context, request);
+    return this.pool(request.address);
+  }
+
+  /** Pools of one tenant, or of all. */
+  async pools(tenant?: TenantId): Promise<PoolView[]> {
+    return (await this.#records(tenant)).flatMap(({ pools, instances }) =>
+      pools.map((pool) => viewPool(pool, instances)),
+    );
+  }
+
+  async pool(address: PoolAddress): Promise<PoolView> {
+    const records = await loadTenant(this.#context, address.tenant);
+    return viewPool(findPool(records, address), records.instances);
+  }
+
+  async scalePool(address: PoolAddress, counts: Partial<DesiredCounts>): Promise<ReconcileResult> {
+    return scalePool(this.#context, address, counts);
+  }
+
+  async planScale(address: PoolAddress, counts: Partial<DesiredCounts>): Promise<PlanView> {
+    const { actions, held } = await planScale(this.#context, address, counts);
+    return {
+      actions: actions.map((action) => ({ kind: action.kind, object: objectOf(action) })),
+      held,
+    };
+  }
+
+  async buildPool(address: PoolAddress): Promise<Revision> {
+    return buildPool(this.#context, address);
+  }
+
+  async destroyPool(address: PoolAddress, options: DestroyOptions): Promise<void> {
+    await destroyPool(this.#context, address, options);
+  }
+
+  /** Finds an instance by its id alone. */
+  async locate(id: InstanceId): Promise<InstanceAddress> {
+    return locateInstance(this.#context, id);
+  }
+
+  /** Instances of one tenant, or of all. */
+  async instances(tenant?: TenantId): Promise<InstanceView[]> {
+    return (await this.#records(tenant)).flatMap(viewInstances);
+  }
+
+  async instance(address: InstanceAddress): Promise<InstanceView> {
+    const { records, pool, instance } = await loadInstance(this.#context, address);
+    return viewInstance(records.tenant, pool.role, instance);
+  }
+
+  async startInstance(address: InstanceAddress): Promise<void> {
+    await operatorStart(this.#context, address);
+  }
+
+  async stopInstance(address: InstanceAddress): Promise<void> {
+    await operatorStop(this.#context, address);
+  }
+
+  async warmInstance(address: InstanceAddress): Promise<void> {
+    await operatorWarm(this.#context, address);
+  }
+
+  async wakeInstance(address: InstanceAddress): Promise<void> {
+    await operatorWake(this.#context, address);
+  }
+
+  async destroyInstance(address: InstanceAddress, wipe: boolean): Promise<void> {
+    await operatorDestroy(this.#context, address, wipe);
+  }
+
+  async exec(address: InstanceAddress, request: GuestExecRequest): Promise<number> {
+    return execInGuest(this.#context, address, request);
+  }
+
+  async logs(
+    address: InstanceAddress,
+    service: string | undefined,
+    lines: number,
+  ): Promise<string[]> {
+    return guestLogs(this.#context, address, service, lines);
+  }
+
+  async consoleLogs(address: InstanceAddress, lines: number): Promise<string[]> {
+    return consoleLogs(this.#context, address, lines);
+  }
+
+  async deploy(request: DeployRequest): Promise<ReconcileResult> {
+    return deployTemplate(this.#context, request);
+  }
+
+  async dashboard(tenant: TenantId): Promise<Dashboard> {
+    return dashboard(this.#context, tenant);
+  }
+
+  async #records(
+    tenant: TenantId | undefined,
+  ): Promise<readonly Awaited<ReturnType<typeof loadTenant>>[]> {
+    if (tenant !== undefined) return [await loadTenant(this.#context, tenant)];
+    return (await this.#context.store.load()).tenants;
+  }
+}

@@ -1,0 +1,118 @@
+import { instanceNetwork, tenantNetwork } from "../domain/address-plan.ts";
+import { formatInstance, formatPool } from "../domain/ids.ts";
+import { type Instance, addressOf, statusOf, vmmOf } from "../domain/instance.ts";
+import type { InstanceStatus } from "../domain/lifecycle.ts";
+import type { DesiredCounts, InstanceResources, Pool } from "../domain/pool.ts";
+import type { Quotas } from "../domain/quota.ts";
+import type { Tenant } from "../domain/tenant.ts";
+import { usedBy } from "../planner/usage.ts";
+import type { TenantRecords } from "../ports/store.ts";
+
+/** A tenant as `--json` shows it. */
+export interface TenantView {
+  readonly tenant_id: string;
+  readonly managed_by: string;
+  readonly net_id: number;
+  readonly subnet: string;
+  readonly gateway: string;
+  readonly bridge: string;
+  readonly quotas: Quotas;
+  /** What counts against the quotas now. */
+  readonly used: Readonly<Partial<Record<keyof Quotas, number>>>;
+  readonly pools: readonly string[];
+  readonly instances: number;
+  readonly template: string | null;
+  readonly created_at: string;
+  readonly destroying: boolean;
+}
+
+export interface PoolView {
+  readonly address: string;
+  readonly role: string;
+  readonly flake_ref: string;
+  readonly profile: string;
+  readonly instance_resources: InstanceResources;
+  readonly desired_counts: DesiredCounts;
+  readonly revisions: readonly string[];
+  readonly instances: number;
+  readonly created_at: string;
+}
+
+export interface InstanceView {
+  readonly address: string;
+  readonly role: string;
+  readonly status: InstanceStatus;
+  /** The operation under way or interrupted, such as `start: vmm`. */
+  readonly operation: string | null;
+  readonly ip: string;
+  readonly mac: string;
+  readonly pid: number | null;
+  readonly revision: string | null;
+  readonly since: string | null;
+  /** Why it failed. */
+  readonly cause: string | null;
+  readonly console: readonly string[];
+  readonly created_at: string;
+}
+
+export function viewTenant(records: TenantRecords): TenantView {
+  const { tenant, pools, instances } = records;
+  const network = tenantNetwork(tenant.net_id);
+  return {
+    tenant_id: tenant.tenant_id,
+    managed_by: tenant.managed_by,
+    net_id: tenant.net_id,
+    subnet: network.subnet,
+    gateway: network.gatewayIp,
+    bridge: network.bridge,
+    quotas: tenant.quotas,
+    used: usedBy(records),
+    pools: pools.map(({ pool_id }) => pool_id),
+    instances: instances.length,
+    template: tenant.template,
+    created_at: tenant.created_at,
+    destroying: tenant.destroying,
+  };
+}
+
+export function viewPool(pool: Pool, instances: readonly Instance[]): PoolView {
+  return {
+    address: formatPool({ tenant: pool.tenant_id, pool: pool.pool_id }),
+    role: pool.role,
+    flake_ref: pool.flake_ref,
+    profile: pool.profile,
+    instance_resources: pool.instance_resources,
+    desired_counts: pool.desired_counts,
+    revisions: pool.revisions,
+    instances: instances.filter(({ pool_id }) => pool_id === pool.pool_id).length,
+    created_at: pool.created_at,
+  };
+}
+
+export function viewInstance(tenant: Tenant, role: string, instance: Instance): InstanceView {
+  const { state, operation } = instance;
+  const network = instanceNetwork(tenant.net_id, instance.net_offset);
+  const vmm = vmmOf(instance);
+  return {
+    address: formatInstance(addressOf(instance)),
+    role,
+    status: statusOf(instance),
+    operation: operation === null ? null : `${operation.kind}: ${operation.step}`,
+    ip: network.ip,
+    mac: network.mac,
+    pid: vmm?.pid ?? null,
+    revision: vmm?.revision ?? null,
+    since: "since" in state ? state.since : null,
+    cause: state.status === "failed" ? state.cause : null,
+    console: state.status === "failed" ? state.console : [],
+    created_at: instance.created_at,
+  };
+}
+
+/** Views of all instances of a tenant, in the order of pools by role and of addresses. */
+export function viewInstances(records: TenantRecords): InstanceView[] {
+  const roles = new Map(records.pools.map(({ pool_id, role }) => [pool_id, role]));
+  return records.instances.map((instance) =>
+    viewInstance(records.tenant, roles.get(instance.pool_id) ?? "worker", instance),
+  );
+}

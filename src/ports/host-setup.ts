@@ -1,0 +1,40 @@
+/** How this host stands in one respect. */
+export interface Finding {
+  readonly feature: string;
+  readonly status: "ok" | "missing" | "warning";
+  readonly detail: string;
+  /** The command or step that mends it; empty when all is well. */
+  readonly fix: string;
+}
+
+export interface Leak {
+  readonly kind: "vmm" | "bridge" | "tap" | "mount" | "run-folder" | "dns" | "filter" | "temporary-file";
+  readonly name: string;
+  readonly detail: string;
+}
+
+/** What a node is and has. */
+export interface NodeInfo {
+  readonly node_id: string | null;
+  readonly version: string;
+  readonly architecture: string;
+  readonly vcpus: number;
+  readonly memory_mib: number;
+  readonly vmm: string | null;
+  readonly vmm_version: string | null;
+  readonly accelerator: string | null;
+  readonly kvm: boolean;
+  readonly cgroup_v2: boolean;
+  readonly certificate_expires_at: string | null;
+  readonly prepared: boolean;
+}
+
+/** Prepares this machine to be a node, and tells how it stands. */
+export interface HostSetup {
+  /** Installs and makes what is missing and leaves the rest alone. @returns what it did, a line each. */
+  prepare(signal: AbortSignal): Promise<string[]>;
+  diagnose(): Promise<Finding[]>;
+  /** What is on this host without a record that owns it. */
+  leaks(): Promise<Leak[]>;
+  info(): Promise<NodeInfo>;
+}
