@@ -12,7 +12,7 @@ import {
 import type { ExecProgress, HealthReport, HelloAnswer } from "../../protocol/guest-messages.ts";
 import { plainLine } from "../../protocol/plain-text.ts";
 import type { Greeting } from "./hello.ts";
-import { execAnswerGraceMs, minOutputCostBytes } from "./limits.ts";
+import { execAnswerGraceMs, keepAliveMs, minOutputCostBytes } from "./limits.ts";
 import type { GuestLinkLimits } from "./limits.ts";
 import { GuestRequests } from "./requests.ts";
 
@@ -84,9 +84,16 @@ export class ChannelSession implements GuestSession {
     exec.answer.catch(() => undefined);
     interrupted.promise.catch(() => undefined);
     void input;
+    // A QEMU channel does not tell that the agent died; the next agent refuses a Ping without Hello.
+    const keepAlive = setInterval(() => {
+      this.ping().catch((error: unknown) =>
+        this.#requests.end(new OperationError("the guest agent was lost", { cause: error })),
+      );
+    }, keepAliveMs);
     try {
       return (await Promise.race([exec.answer, interrupted.promise])).exit_code;
     } finally {
+      clearInterval(keepAlive);
       done.abort();
       request.signal?.removeEventListener("abort", onAbort);
     }

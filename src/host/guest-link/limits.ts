@@ -31,3 +31,6 @@ export const minOutputCostBytes = 64;
 
 /** How long a command may take to be reported after its own time limit. */
 export const execAnswerGraceMs = 5000;
+
+/** While a command runs the agent is asked this often whether it still lives. */
+export const keepAliveMs = 5000;
