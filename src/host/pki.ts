@@ -1,4 +1,6 @@
-import { webcrypto, randomBytes, X509Certificate } from "node:crypto";
+// The X.509 library needs it and does not load it itself.
+import "reflect-metadata";
+import { randomBytes, webcrypto, X509Certificate } from "node:crypto";
 import * as x509 from "@peculiar/x509";
 
 const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;

@@ -2,7 +2,7 @@ import { type Command, buildCommand } from "@stricli/core";
 import type { CliContext } from "../context.ts";
 
 /** `mvm add host` */
-export const addHost: Command<CliContext> = buildCommand<NonNullable<unknown>, [], CliContext>({
+export const addHost: Command<CliContext> = buildCommand<object, [], CliContext>({
   docs: {
     brief: "Prepare this machine to be a node",
     fullDescription:

@@ -4,11 +4,7 @@ import type { CliContext } from "../../context.ts";
 import { type InstanceName, instanceArgument, resolveInstance } from "../../parameters.ts";
 
 /** `mvm instance start` */
-export const instanceStart: Command<CliContext> = buildCommand<
-  NonNullable<unknown>,
-  [InstanceName],
-  CliContext
->({
+export const instanceStart: Command<CliContext> = buildCommand<object, [InstanceName], CliContext>({
   docs: {
     brief: "Boot an instance",
     fullDescription:

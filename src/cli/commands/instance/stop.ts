@@ -4,11 +4,7 @@ import type { CliContext } from "../../context.ts";
 import { type InstanceName, instanceArgument, resolveInstance } from "../../parameters.ts";
 
 /** `mvm instance stop` */
-export const instanceStop: Command<CliContext> = buildCommand<
-  NonNullable<unknown>,
-  [InstanceName],
-  CliContext
->({
+export const instanceStop: Command<CliContext> = buildCommand<object, [InstanceName], CliContext>({
   docs: {
     brief: "End an instance in good order; its data disk stays",
     fullDescription:

@@ -4,11 +4,7 @@ import type { CliContext } from "../../context.ts";
 import { type InstanceName, instanceArgument, resolveInstance } from "../../parameters.ts";
 
 /** `mvm instance wake` */
-export const instanceWake: Command<CliContext> = buildCommand<
-  NonNullable<unknown>,
-  [InstanceName],
-  CliContext
->({
+export const instanceWake: Command<CliContext> = buildCommand<object, [InstanceName], CliContext>({
   docs: {
     brief: "Let a warm instance run again",
     fullDescription:

@@ -4,11 +4,7 @@ import type { CliContext } from "../../context.ts";
 import { type InstanceName, instanceArgument, resolveInstance } from "../../parameters.ts";
 
 /** `mvm instance warm` */
-export const instanceWarm: Command<CliContext> = buildCommand<
-  NonNullable<unknown>,
-  [InstanceName],
-  CliContext
->({
+export const instanceWarm: Command<CliContext> = buildCommand<object, [InstanceName], CliContext>({
   docs: {
     brief: "Pause an instance; its memory stays",
     fullDescription:
