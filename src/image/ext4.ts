@@ -74,19 +74,28 @@ export async function makeScratchDisk(
 }
 
 function mkfsArguments(options: Ext4Options, blocks: number, inodes: number): string[] {
-  const extended = `hash_seed=${uuid},lazy_itable_init=0,nodiscard,root_owner=0:0`;
-  const features = "^has_journal,^resize_inode";
-  const numbers = ["-m", "0", "-b", String(blockBytes), "-I", String(inodeBytes)];
   return [
-    ...["-q", "-F", "-O", features, "-U", uuid, "-L", options.label, "-E", extended],
-    ...numbers,
-    ...["-N", String(inodes + 64), "-d", options.tree, options.image, String(blocks)],
+    "-q",
+    "-F",
+    "-O^has_journal,^resize_inode",
+    "-m0",
+    `-b${blockBytes}`,
+    `-I${inodeBytes}`,
+    `-N${inodes + 64}`,
+    `-U${uuid}`,
+    `-Ehash_seed=${uuid},lazy_itable_init=0,nodiscard,root_owner=0:0`,
+    "-L",
+    options.label,
+    "-d",
+    options.tree,
+    options.image,
+    String(blocks),
   ];
 }
 
 async function countInodes(tree: string): Promise<number> {
   let inodes = 0;
-  for await (const node of walk(tree)) inodes += node.path === "" ? 0 : 1;
+  for await (const { name } of walk(tree)) inodes += name === "" ? 0 : 1;
   return inodes;
 }
 

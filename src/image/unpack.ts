@@ -2,7 +2,15 @@ import { constants } from "node:fs";
 import { mkdir, open, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OperationError } from "../domain/errors.ts";
-import { fileSource, readAll, readTar, type ByteSource, type TarLimits } from "./tar-reader.ts";
+import { isErrno } from "../host/files.ts";
+import {
+  fileSource,
+  readAll,
+  readTar,
+  type ByteSource,
+  type TarEntry,
+  type TarLimits,
+} from "./tar-reader.ts";
 
 /** What a builder says about its build; every field is checked for its form and none is trusted. */
 export interface BuildAnswer {
@@ -71,22 +79,30 @@ export async function unpackSource(
       if (!folders.has(dirname(entry.name))) {
         throw refused(`${entry.name} comes before its folder`);
       }
-      const place = join(root, entry.name);
-      if (entry.kind === "folder") {
-        await mkdir(place, { mode: 0o755 });
-        folders.add(entry.name);
-      } else if (entry.kind === "link") {
-        await symlink(entry.target, place);
-        if (/\/bin\/[^/]+$/.test(entry.name)) executables.add(entry.name);
-      } else {
-        await writeContent(source, entry, place, signal);
-        if (entry.executable) executables.add(entry.name);
+      try {
+        await placeEntry(source, entry, join(root, entry.name), signal);
+      } catch (error) {
+        if (!isErrno(error, "EEXIST")) throw error;
+        throw refused(`${entry.name} is there twice`);
       }
+      if (entry.kind === "folder") folders.add(entry.name);
+      else if (entry.kind === "link" || entry.executable) executables.add(entry.name);
     }
   }
   // The drive is all zeros where the guest did not write, which looks like the end of a tar.
   if (!complete) throw refused("it was not finished");
   return describe(answers, folders, executables);
+}
+
+async function placeEntry(
+  source: ByteSource,
+  entry: TarEntry,
+  place: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (entry.kind === "folder") await mkdir(place, { mode: 0o755 });
+  else if (entry.kind === "link") await symlink(entry.target, place);
+  else await writeContent(source, entry, place, signal);
 }
 
 async function writeContent(

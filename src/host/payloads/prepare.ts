@@ -26,6 +26,8 @@ export interface PayloadOptions {
   /** One short line for each step, for a person who waits. */
   readonly onProgress: (line: string) => void;
   readonly signal?: AbortSignal;
+  /** Only these; default all. */
+  readonly names?: readonly PayloadName[];
 }
 
 /** What a payload's maker gets: an empty folder to fill and one to leave things in that are not kept. */
@@ -72,7 +74,11 @@ export async function preparePayloads(options: PayloadOptions): Promise<PayloadM
   const made: Partial<Record<PayloadName, PayloadRecord>> = {};
   for (const payload of payloads) {
     options.signal?.throwIfAborted();
-    made[payload.name] = await ensurePayload(payload, root, options);
+    const record =
+      options.names?.includes(payload.name) === false
+        ? await readPayloadRecord(options.stateDir, payload.name)
+        : await ensurePayload(payload, root, options);
+    if (record !== undefined) made[payload.name] = record;
   }
   const manifest: PayloadManifest = { schema_version: 1, payloads: made };
   await writeFileAtomic(
