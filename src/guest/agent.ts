@@ -27,6 +27,8 @@ function endNow(): never {
 
 function crash(error: unknown): never {
   say(`FAILED: ${error instanceof Error ? (error.stack ?? error.message) : describeError(error)}`);
+  // Init starts the agent again at once: a defect must not take the whole CPU.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000);
   endNow();
 }
 
