@@ -29,7 +29,10 @@ export class NetworkHost implements AsyncDisposable {
     const root = await mkdtemp(join(tmpdir(), "mvm-net-"));
     await chmod(root, 0o711);
     await writeFile(join(root, "resolv.conf"), `nameserver ${resolver}\n`, { mode: 0o644 });
-    return new NetworkHost(await NetNamespace.make(label), root, portKinds);
+    const namespace = await NetNamespace.make(label);
+    // A new namespace inherits the machine's setting, which is on beside a live deployment.
+    await namespace.run("dd", ["of=/proc/sys/net/ipv4/ip_forward"], { input: "0" });
+    return new NetworkHost(namespace, root, portKinds);
   }
 
   /** Makes this host equal to `tenants`. @returns what is found there afterwards. */
@@ -114,7 +117,8 @@ export async function makeGuest(
 
 /**
  * A namespace that stands for the rest of the world: a router at 198.51.100.2, next to the host at
- * 198.51.100.1, with addresses behind it, and with a route to the guests through the host.
+ * 198.51.100.1, with addresses behind it, and with a route to the guests through the host, which
+ * it uses from the first of them.
  */
 export async function makeOutside(
   host: NetworkHost,
@@ -126,7 +130,8 @@ export async function makeOutside(
     "address add 198.51.100.2/24 dev eth0",
     "link set eth0 up",
     ...addresses.map((address) => `address add ${address}/32 dev lo`),
-    "route add 10.240.0.0/12 via 198.51.100.1",
+    // From an address that is no neighbour of the host: guests may answer those.
+    `route add 10.240.0.0/12 via 198.51.100.1 src ${addresses[0] ?? "198.51.100.2"}`,
   );
   await host.namespace.ip(
     "address add 198.51.100.1/24 dev uplink",
