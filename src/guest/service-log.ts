@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { plainLine } from "../protocol/plain-text.ts";
 
 /** A file beyond this many bytes becomes `<name>.log.1`; one old file is kept. */
-export const maxLogFileBytes: number = 1024 * 1024;
+const maxLogFileBytes = 1024 * 1024;
 
 /**
  * What one service prints, in `<folder>/<name>.log`. The folder is memory in the guest, so it is

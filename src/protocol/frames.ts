@@ -1,7 +1,7 @@
 import { OperationError, UsageError } from "../domain/errors.ts";
 
 /** The most bytes of JSON that one frame may carry, on every connection. */
-export const maxFrameBytes: number = 16 * 1024 * 1024;
+const maxFrameBytes = 16 * 1024 * 1024;
 
 const headerBytes = 4;
 

@@ -13,7 +13,7 @@ export const maxStreamChunkBytes: number = 32 * 1024;
 export const maxLogLines = 2000;
 export const maxLogLineBytes = 400;
 
-export type ServiceHealth = "healthy" | "starting" | "unhealthy";
+type ServiceHealth = "healthy" | "starting" | "unhealthy";
 
 export interface ServiceReport {
   readonly name: string;

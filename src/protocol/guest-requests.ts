@@ -3,7 +3,7 @@ import { UsageError } from "../domain/errors.ts";
 import { maxLogLines, maxStreamChunkBytes } from "./guest-messages.ts";
 
 /** Limits of one `Exec`. */
-export const maxExecTimeoutMs: number = 24 * 60 * 60 * 1000;
+const maxExecTimeoutMs = 24 * 60 * 60 * 1000;
 export const maxConcurrentExecs = 8;
 
 /** First of a session: ends what an older session left, and is answered with the nonce. */
@@ -41,13 +41,13 @@ export interface ExecInputRequest {
 }
 
 /** Kills the process group of a running `Exec`, which is answered as for a program that was killed. */
-export interface ExecCancelRequest {
+interface ExecCancelRequest {
   readonly id: number;
   readonly op: "ExecCancel";
   readonly exec_id: number;
 }
 
-export interface LogsRequest {
+interface LogsRequest {
   readonly id: number;
   readonly op: "Logs";
   /** Null for all services. */
@@ -56,7 +56,7 @@ export interface LogsRequest {
 }
 
 /** Ends the services and powers off; answered when that has begun. */
-export interface ShutdownRequest {
+interface ShutdownRequest {
   readonly id: number;
   readonly op: "Shutdown";
   readonly grace_seconds: number;
