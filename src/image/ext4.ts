@@ -1,8 +1,8 @@
-import { mkdir, open, rm, writeFile, type FileHandle } from "node:fs/promises";
+import { lutimes, mkdir, open, rm, writeFile, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { OperationError } from "../domain/errors.ts";
 import type { Exec } from "../ports/exec.ts";
-import { plainTimes, walk } from "./tree.ts";
+import { walk } from "./tree.ts";
 
 export interface Ext4Options {
   readonly exec: Exec;
@@ -17,6 +17,8 @@ export interface Ext4Options {
 
 const blockBytes = 4096;
 const inodeBytes = 256;
+/** More than the file system's own. */
+const spareInodes = 64;
 const toolTimeoutMs = 10 * 60_000;
 const maxAttempts = 4;
 
@@ -36,9 +38,8 @@ const environment: Readonly<Record<string, string>> = {
  * is ever part of a command. @throws OperationError, HostLacksError without e2fsprogs.
  */
 export async function makeExt4(options: Ext4Options): Promise<void> {
-  await plainTimes(options.tree);
-  const inodes = await countInodes(options.tree);
-  let blocks = await estimateBlocks(options.tree, inodes);
+  const { inodes, blocks: estimate } = await prepareTree(options.tree);
+  let blocks = estimate;
   await mkdir(dirname(options.image), { recursive: true });
   for (let attempt = 1; ; attempt += 1) {
     await rm(options.image, { force: true });
@@ -81,7 +82,7 @@ function mkfsArguments(options: Ext4Options, blocks: number, inodes: number): st
     "-m0",
     `-b${blockBytes}`,
     `-I${inodeBytes}`,
-    `-N${inodes + 64}`,
+    `-N${inodes + spareInodes}`,
     `-U${uuid}`,
     `-Ehash_seed=${uuid},lazy_itable_init=0,nodiscard,root_owner=0:0`,
     "-L",
@@ -93,24 +94,22 @@ function mkfsArguments(options: Ext4Options, blocks: number, inodes: number): st
   ];
 }
 
-async function countInodes(tree: string): Promise<number> {
+/** Sets all times of a tree to one second after the epoch, as Nix does, and measures it. */
+async function prepareTree(tree: string): Promise<{ inodes: number; blocks: number }> {
   let inodes = 0;
-  for await (const { name } of walk(tree)) inodes += name === "" ? 0 : 1;
-  return inodes;
-}
-
-async function estimateBlocks(tree: string, inodes: number): Promise<number> {
   let blocks = 0;
   for await (const node of walk(tree)) {
-    // Names of a folder take their own blocks; one more block each is ample for all but huge folders.
-    blocks += 8 / blockBytes + (Buffer.byteLength(node.name) + 16) / blockBytes;
+    await lutimes(node.path, 1, 1);
+    inodes += 1;
+    // Names of a folder take its blocks.
+    blocks += (Buffer.byteLength(node.name) + 24) / blockBytes;
     if (node.kind === "file") blocks += Math.ceil(node.sizeBytes / blockBytes);
     else if (node.kind === "folder" || node.sizeBytes >= 60) blocks += 1;
   }
-  blocks += ((inodes + 64) * inodeBytes) / blockBytes;
+  blocks += ((inodes + spareInodes) * inodeBytes) / blockBytes;
   // Bitmaps and descriptors of each group of 32,768 blocks, and the copies of the superblock.
   blocks += Math.ceil(blocks / 32_768) * 8;
-  return Math.ceil(blocks * 1.005) + 256;
+  return { inodes, blocks: Math.ceil(blocks * 1.005) + 256 };
 }
 
 /**

@@ -83,7 +83,8 @@ export async function writeRootfs(
     const text = `${JSON.stringify(service, null, 2)}\n`;
     await writeFile(join(tree, "etc/mvm/services", `${service.name}.json`), text);
   }
-  await plainModes(tree);
+  // What was unpacked has its modes already.
+  await plainModes(tree, (name) => name === join("nix", "store"));
   await chmod(join(tree, "tmp"), 0o1777);
   await chmod(join(tree, "root"), 0o700);
   await makeExt4({ exec, tree, image: options.image, label: "mvm-rootfs", ...signalOption });

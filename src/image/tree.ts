@@ -1,6 +1,6 @@
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { chmod, lstat, lutimes, readdir, readlink } from "node:fs/promises";
+import { chmod, lstat, readdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { UsageError } from "../domain/errors.ts";
 
@@ -16,7 +16,10 @@ export interface TreeNode {
   readonly executable: boolean;
 }
 
-/** All of a tree, folders before what is in them, in byte order of names; links are not followed. */
+/**
+ * All of a tree, folders before what is in them, in byte order of names; links are not followed.
+ * `leaveOut` is asked for each name below the root.
+ */
 export async function* walk(
   root: string,
   name = "",
@@ -74,16 +77,14 @@ export async function sha256OfFile(path: string, signal?: AbortSignal): Promise<
 }
 
 /** Gives a tree the modes it has in every image, whatever umask and checkout made of them. */
-export async function plainModes(root: string): Promise<void> {
-  for await (const node of walk(root)) {
+export async function plainModes(
+  root: string,
+  leaveOut?: (name: string) => boolean,
+): Promise<void> {
+  for await (const node of walk(root, "", leaveOut)) {
     if (node.kind === "link") continue;
     await chmod(node.path, node.kind === "folder" || node.executable ? 0o755 : 0o644);
   }
-}
-
-/** Sets the times of everything in a tree to one second after the epoch, as Nix does. */
-export async function plainTimes(root: string): Promise<void> {
-  for await (const node of walk(root)) await lutimes(node.path, 1, 1);
 }
 
 function compareBytes(left: string, right: string): number {

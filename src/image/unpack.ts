@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { mkdir, open, symlink } from "node:fs/promises";
+import { chmod, mkdir, open, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OperationError } from "../domain/errors.ts";
 import { isErrno } from "../host/files.ts";
@@ -62,7 +62,8 @@ export async function unpackSource(
   const answers = new Map<string, string>();
   const executables = new Set<string>();
   let complete = false;
-  await mkdir(join(root, "nix", "store"), { recursive: true, mode: 0o755 });
+  await mkdir(root, { recursive: true });
+  for (const name of folders) await makeFolder(join(root, name));
   for await (const entry of readTar(source, limits)) {
     signal?.throwIfAborted();
     if (complete) throw refused("something follows its end");
@@ -94,13 +95,19 @@ export async function unpackSource(
   return describe(answers, folders, executables);
 }
 
+async function makeFolder(place: string): Promise<void> {
+  await mkdir(place);
+  // Whatever the umask is.
+  await chmod(place, 0o755);
+}
+
 async function placeEntry(
   source: ByteSource,
   entry: TarEntry,
   place: string,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  if (entry.kind === "folder") await mkdir(place, { mode: 0o755 });
+  if (entry.kind === "folder") await makeFolder(place);
   else if (entry.kind === "link") await symlink(entry.target, place);
   else await writeContent(source, entry, place, signal);
 }

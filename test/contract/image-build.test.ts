@@ -158,6 +158,20 @@ describe("building an image in a builder microVM", { skip }, () => {
     await assert.rejects(build(`path:${flake}`), /none of: .*minimal default - it has: other/);
   });
 
+  it("ends when its time is over, and says so", async () => {
+    await assert.rejects(
+      builder(false).build({
+        flakeRef: "builtin:hello",
+        profile: "minimal",
+        role: "worker",
+        timeoutMs: 1500,
+        onProgress: () => undefined,
+      }),
+      /did not end within 2 s/,
+    );
+    assert.deepEqual(await vmm.list(join(root, "run", "b")), []);
+  });
+
   it("ends at once when it is interrupted, with its microVM", async () => {
     const abort = new AbortController();
     setTimeout(() => abort.abort(new OperationError("interrupted")), 3000);

@@ -1,5 +1,6 @@
 import { cp, lstat, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { patchOpenclaw, patchVersion } from "./openclaw-patch.ts";
 import { checkPin, installFromLock, lockDigest, readPins } from "./pins.ts";
 import type { MadePayload, MakeContext, Payload } from "./prepare.ts";
 
@@ -27,7 +28,7 @@ export const openclawPayload: Payload = {
   title: "OpenClaw",
   recipe: async ({ projectDir }) => {
     const { openclaw } = await readPins(projectDir);
-    return `${packing} ${openclaw.sha256} ${await lockDigest(projectDir, "openclaw")}`;
+    return `${packing}.${patchVersion} ${openclaw.sha256} ${await lockDigest(projectDir, "openclaw")}`;
   },
   make,
 };
@@ -46,6 +47,7 @@ async function make(context: MakeContext): Promise<MadePayload> {
     await rm(join(modules, name), { recursive: true, force: true });
   }
   await prune(modules, false);
+  await patchOpenclaw(join(modules, "openclaw"));
   const tar = join(folder, "openclaw.tar");
   await exec.run(
     "tar",
