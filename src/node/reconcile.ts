@@ -8,6 +8,8 @@ import { observeTenant } from "./observe.ts";
 import { loadTenant } from "./records.ts";
 
 const pollMs = 2000;
+/** A wait that lasts is said again after so long. */
+const repeatWaitMs = 30_000;
 /** A command does not sit through a longer backoff than this; it reports the failure instead. */
 const longestBackoffWaitMs = 5000;
 /** More passes than any tenant within its limits can need; a plan that never ends is a defect and is said so. */
@@ -48,7 +50,7 @@ export async function reconcileTenant(
   maxFailures = 2,
 ): Promise<ReconcileResult> {
   const failures = new Map<string, { count: number; cause: string }>();
-  let shown = "";
+  const reporter = new WaitReporter(context);
   for (let pass = 0; pass < maxPasses; pass += 1) {
     context.signal.throwIfAborted();
     const next = await planTenant(context, tenant);
@@ -64,13 +66,31 @@ export async function reconcileTenant(
     }
     if (actions.length > 0) await executeRound(context, actions, failures);
     else {
-      const lines = waits.map((held) => `${held.object}: ${held.reason}: ${held.detail}`);
-      if (lines.join("\n") !== shown) lines.forEach((line) => context.onProgress(line));
-      shown = lines.join("\n");
+      reporter.report(waits);
       await context.clock.sleep(pollMs, context.signal);
     }
   }
   throw new Error(`tenant ${tenant} did not converge in ${maxPasses} passes`);
+}
+
+/** Says what is waited for: when it begins, when its reason changes, and now and then while it lasts. */
+class WaitReporter {
+  readonly #context: NodeContext;
+  readonly #last = new Map<string, { readonly reason: string; readonly atMs: number }>();
+
+  constructor(context: NodeContext) {
+    this.#context = context;
+  }
+
+  report(waits: readonly Held[]): void {
+    const nowMs = this.#context.clock.nowMs();
+    for (const { object, reason, detail } of waits) {
+      const last = this.#last.get(object);
+      if (last?.reason === reason && nowMs - last.atMs < repeatWaitMs) continue;
+      this.#last.set(object, { reason, atMs: nowMs });
+      this.#context.onProgress(`${object}: ${reason}: ${detail}`);
+    }
+  }
 }
 
 /** What waits for a gateway ends only when something happens to the gateway, and that has a wait of its own; a long backoff is the daemon's to wait for. */

@@ -53,7 +53,11 @@ export function planPool(planning: PoolPlanning): void {
     const source = sources.shift();
     if (source !== undefined && resume(planning, source)) missing -= 1;
   }
-  missing = fill(planning, missing, startable, false);
+  // One that failed and waits will fill its place itself: making another would multiply the failure.
+  const backingOff = free.filter(
+    (member) => member.record.state.status === "failed" && !startable.includes(member),
+  );
+  missing = fill(planning, missing - backingOff.filter(serves).length, startable, false);
 
   const sparesLeft = sources.length;
   let sparesMissing = wanted.warm - sparesLeft;
@@ -65,6 +69,7 @@ export function planPool(planning: PoolPlanning): void {
     if (newest !== undefined) park(planning, newest);
     sparesMissing -= 1;
   }
+  sparesMissing -= backingOff.filter((member) => !serves(member)).length;
   fill(planning, missing > 0 ? 0 : sparesMissing, startable, true);
 
   for (const member of surplus.toReversed()) stop(planning, member);
@@ -95,6 +100,10 @@ function overridden(planning: PoolPlanning, member: ObservedInstance): boolean {
     untilMs: Date.parse(until),
   });
   return true;
+}
+
+function serves(member: ObservedInstance): boolean {
+  return !member.record.spare;
 }
 
 function isRunning(member: ObservedInstance): boolean {
@@ -135,15 +144,6 @@ function fill(
     });
     return missing;
   }
-  // One that failed and waits will fill its place itself: making another would multiply the failure.
-  missing -= planning.observed.instances.filter(
-    (member) =>
-      member.record.pool_id === pool.pool_id &&
-      member.record.state.status === "failed" &&
-      !startable.includes(member) &&
-      member.record.operation === null &&
-      member.record.spare === spare,
-  ).length;
   while (missing > 0) {
     const next = startable.shift();
     const excess = next === undefined ? usage.takeCreate(pool) : usage.takeStart(pool, spare);

@@ -1,5 +1,6 @@
 import {
   chmod,
+  chown,
   mkdir,
   mkdtemp,
   open,
@@ -21,6 +22,8 @@ import { type Roots, instanceFolder, instanceRunRoot, tenantFolder } from "../ro
 /** From linux/magic.h. */
 const tmpfsMagic = 0x01021994;
 const toolTimeoutMs = 60_000;
+/** The guest base's account for workloads: its services read the secrets, as root always can. */
+const workloadUid = 1000;
 /** Room in an instance's tmpfs for its sockets and two secrets drives. */
 const runFolderMib = 16;
 const smallDriveMib = 1;
@@ -52,12 +55,14 @@ export class HostDrives implements Drives {
       name: "config.json",
       content: `${JSON.stringify(request.config)}\n`,
       mode: 0o444,
+      uid: 0,
     });
     const secrets = join(runDir, "secrets.ext4");
     await this.#makeSmall(secrets, "mvm-secrets", runDir, {
       name: "secrets.json",
       content: `${JSON.stringify(request.secrets)}\n`,
       mode: 0o400,
+      uid: workloadUid,
     });
     const data = await this.#ensureData(volumes, request.dataDiskMib);
     return { config, secrets, data };
@@ -130,7 +135,7 @@ export class HostDrives implements Drives {
     path: string,
     label: string,
     runDir: string,
-    file: { name: string; content: string; mode: number },
+    file: { name: string; content: string; mode: number; uid: number },
   ): Promise<void> {
     await assertTmpfs(runDir);
     const staging = await mkdtemp(join(runDir, ".stage-"));
@@ -138,6 +143,7 @@ export class HostDrives implements Drives {
       const staged = join(staging, file.name);
       await writeFile(staged, file.content, { mode: 0o600, flag: "wx" });
       await chmod(staged, file.mode);
+      await chown(staged, file.uid, file.uid);
       await rm(path, { force: true });
       await makeSparse(path, smallDriveMib);
       await this.#exec.run(
