@@ -3,7 +3,7 @@ import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ConflictError, HostLacksError, MvmError, OperationError } from "../domain/errors.ts";
 import type { Revision } from "../domain/revision.ts";
-import { readFileIfAny } from "../host/files.ts";
+import { isErrno, readFileIfAny } from "../host/files.ts";
 import type { Exec } from "../ports/exec.ts";
 import type { BuildRequest, ImageBuilder } from "../ports/image-builder.ts";
 import type { Vmm } from "../ports/vmm.ts";
@@ -224,7 +224,15 @@ export class MicrovmImageBuilder implements ImageBuilder {
     await writeFile(join(inputTree, "tools", "busybox"), busybox, { mode: 0o755 });
     for (const name of profiles.payloads ?? []) {
       await mkdir(join(inputTree, name));
-      await linkOrCopy(join(payloads, name, `${name}.tar`), join(inputTree, name, `${name}.tar`));
+      try {
+        await linkOrCopy(join(payloads, name, `${name}.tar`), join(inputTree, name, `${name}.tar`));
+      } catch (error) {
+        if (!isErrno(error, "ENOENT")) throw error;
+        throw new HostLacksError(`${name} is not prepared on this host`, {
+          hint: "run `mvm add host`",
+          cause: error,
+        });
+      }
     }
   }
 }
