@@ -8,7 +8,7 @@ import type { NodeContext } from "./context.ts";
 export async function applyNetworks(context: NodeContext): Promise<void> {
   await context.locks.withNode("changing the network", async () => {
     const { tenants } = await context.store.load();
-    await context.network.apply(tenants.filter(hasNetwork).map(stateOf));
+    await context.network.apply(tenants.filter(hasNetwork).map(tenantNetworkState));
   });
 }
 
@@ -17,7 +17,8 @@ function hasNetwork({ tenant, instances }: TenantRecords): boolean {
   return !tenant.destroying || instances.length > 0;
 }
 
-function stateOf(records: TenantRecords): TenantNetworkState {
+/** What a tenant's records ask of the host's network. */
+export function tenantNetworkState(records: TenantRecords): TenantNetworkState {
   const { tenant, instances } = records;
   return {
     tenantId: tenant.tenant_id,

@@ -5,6 +5,7 @@ import type { ObservedHealth, ObservedInstance, ObservedTenant } from "../planne
 import type { TenantRecords } from "../ports/store.ts";
 import type { VmmProcess } from "../ports/vmm.ts";
 import type { NodeContext } from "./context.ts";
+import { tenantNetworkState } from "./networks.ts";
 
 const healthTimeoutMs = 8000;
 
@@ -18,13 +19,17 @@ export async function observeTenant(
     context.vmm.list(context.settings.instanceRunRoot),
   ]);
   const { bridge, netId } = tenantNetwork(records.tenant.net_id);
+  const wantedTaps = tenantNetworkState(records).ports.map(({ tap }) => tap);
+  const taps = inventory.taps.filter((tap) => tap.startsWith(`tn${netId}i`));
   return {
     tenant: records.tenant,
     pools: records.pools,
     networkReady:
       inventory.filterTables &&
       inventory.bridges.includes(bridge) &&
-      inventory.dnsServers.includes(netId),
+      inventory.dnsServers.includes(netId) &&
+      taps.length === wantedTaps.length &&
+      wantedTaps.every((tap) => taps.includes(tap)),
     instances: await Promise.all(
       records.instances.map((instance) => observeInstance(context, instance, living)),
     ),

@@ -17,6 +17,8 @@ export async function failInstance(
   cause: string,
 ): Promise<void> {
   await endVmm(context, address, 0);
+  // Before the record says so: what a failed instance still had would have no owner.
+  await context.drives.release(address);
   const { instance } = await loadInstance(context, address);
   const { logDir } = context.drives.folders(address);
   const ranMs = context.clock.nowMs() - Date.parse(vmmOf(instance)?.started_at ?? "");
@@ -31,7 +33,6 @@ export async function failInstance(
     operation: null,
     failures: ranMs > steadyMs ? 1 : instance.failures + 1,
   });
-  await context.drives.release(address);
   await applyNetworks(context);
   context.onProgress(`${formatInstance(address)}: FAILED: ${cause}`);
 }

@@ -1,0 +1,344 @@
+import { PassThrough } from "node:stream";
+import { NotFoundError, OperationError } from "../../src/domain/errors.ts";
+import { formatPool, parseInstanceId } from "../../src/domain/ids.ts";
+import type { Instance } from "../../src/domain/instance.ts";
+import type { Pool } from "../../src/domain/pool.ts";
+import type { Revision } from "../../src/domain/revision.ts";
+import type { Tenant } from "../../src/domain/tenant.ts";
+import type { NodeContext } from "../../src/node/context.ts";
+import type { GuestSession } from "../../src/ports/guest-link.ts";
+import type { TenantNetworkState } from "../../src/ports/network.ts";
+import type { StoredSecrets } from "../../src/ports/secret-store.ts";
+import type { NodeRecords } from "../../src/ports/store.ts";
+import type { VmmProcess } from "../../src/ports/vmm.ts";
+
+/** The process that worked on the host is gone: from here on it changes nothing. */
+export class CrashError extends Error {}
+
+/** Decides, at each call of a port, whether the call fails, or the process dies before or after it. */
+export type Fault = (call: string) => "none" | "crash-before" | "crash-after" | "fail";
+
+interface FakeVmm extends VmmProcess {
+  alive: boolean;
+  paused: boolean;
+  readonly startedAtMs: number;
+}
+
+const healthyAfterMs = 20_000;
+
+/**
+ * A Linux host in memory with a virtual clock. What is on it outlives the processes that work on it;
+ * `context()` starts such a process.
+ */
+export class FakeHost {
+  nowMs: number = Date.parse("2026-01-01T00:00:00.000Z");
+  fault: Fault = () => "none";
+  /** Calls of ports so far, in order. */
+  readonly calls: string[] = [];
+  /** Broken promises that are seen at once, such as a second VMM. */
+  readonly violations: string[] = [];
+  readonly vmms: FakeVmm[] = [];
+  readonly runFolders: Set<string> = new Set();
+  readonly volumes: Set<string> = new Set();
+  taps: Set<string> = new Set();
+  bridges: Set<string> = new Set();
+  /** Instances whose guest never becomes healthy or never answers. */
+  readonly deafGuests: Set<string> = new Set();
+  readonly #tenants = new Map<string, Tenant>();
+  readonly #pools = new Map<string, Pool>();
+  readonly #instances = new Map<string, Instance>();
+  readonly #secrets = new Map<string, StoredSecrets>();
+  readonly #netIds = new Set<number>();
+  readonly #images = new Set<string>();
+  #lastId = 0;
+  #lastPid = 1000;
+
+  records(): NodeRecords {
+    return {
+      corrupt: [],
+      tenants: [...this.#tenants.values()].map((tenant) => ({
+        tenant,
+        pools: [...this.#pools.values()].filter((pool) => pool.tenant_id === tenant.tenant_id),
+        instances: [...this.#instances.values()].filter(
+          (instance) => instance.tenant_id === tenant.tenant_id,
+        ),
+      })),
+    };
+  }
+
+  living(): FakeVmm[] {
+    return this.vmms.filter(({ alive }) => alive);
+  }
+
+  /** The machine restarts: processes, run folders and network are gone, the disk is not. */
+  reboot(): void {
+    for (const vmm of this.vmms) vmm.alive = false;
+    this.runFolders.clear();
+    this.taps.clear();
+    this.bridges.clear();
+  }
+
+  /** A new process that works on this host. */
+  context(): NodeContext {
+    const process = { dead: false };
+    // A process has locks of its own: those of one that died are free.
+    const locks = new FakeLocks();
+    const port = <A extends unknown[], T>(name: string, work: (...args: A) => T) => {
+      return async (...args: A): Promise<T> => this.#call(process, name, () => work(...args));
+    };
+    const context: NodeContext = {
+      settings: {
+        vmUidBase: 1_000_000,
+        instanceRunRoot: "/run/i",
+        bootTimeoutMs: 60_000,
+        parallelActions: 2,
+        buildTimeoutMs: 60_000,
+      },
+      store: {
+        load: port("store.load", () => this.records()),
+        saveTenant: port("store.save", (tenant) =>
+          this.#save(this.#tenants, tenant.tenant_id, tenant),
+        ),
+        savePool: port("store.save", (pool) =>
+          this.#save(this.#pools, `${pool.tenant_id}/${pool.pool_id}`, pool),
+        ),
+        saveInstance: port("store.save", (instance) =>
+          this.#save(this.#instances, instance.instance_id, instance),
+        ),
+        remove: port("store.remove", (address) => {
+          if ("instance" in address) this.#instances.delete(address.instance);
+          else if ("pool" in address) this.#pools.delete(formatPool(address));
+          else this.#tenants.delete(address.tenant);
+        }),
+        useNetId: port("store.useNetId", (netId) => {
+          if (netId !== undefined) this.#netIds.add(netId);
+          return new Set(this.#netIds);
+        }),
+      },
+      secrets: {
+        location: (tenant) => `/secrets/${tenant}`,
+        load: port("secrets.load", (tenant) => this.#secrets.get(tenant)),
+        save: port("secrets.save", (tenant, secrets) => {
+          this.#secrets.set(tenant, secrets);
+        }),
+      },
+      images: {
+        files: port("images.files", (hash) => {
+          if (!this.#images.has(hash)) throw new NotFoundError(`no image ${hash}`);
+          return { kernel: "kernel", initrd: "initrd", rootfs: "rootfs" };
+        }),
+        list: port("images.list", () => []),
+        link: port("images.link", () => undefined),
+        collect: port("images.collect", (kept) => {
+          const removed = [...this.#images].filter((hash) => !kept.has(hash));
+          for (const hash of removed) this.#images.delete(hash);
+          return removed;
+        }),
+      },
+      builder: {
+        key: port("builder.key", (request) => `${request.flakeRef}-${request.role}`),
+        build: port("builder.build", (request) => {
+          const revision = fakeRevision(request.flakeRef, request.role);
+          this.#images.add(revision.hash);
+          return revision;
+        }),
+        sweep: port("builder.sweep", () => []),
+      },
+      drives: {
+        folders: ({ instance }) => ({ runDir: `/run/i/${instance}`, logDir: `/log/${instance}` }),
+        prepare: port("drives.prepare", ({ instance: { instance } }) => {
+          this.runFolders.add(instance);
+          this.volumes.add(instance);
+          return { config: "config", secrets: "secrets", data: "data" };
+        }),
+        release: port("drives.release", ({ instance }) => {
+          if (this.living().some(({ id }) => id === instance)) {
+            this.violations.push(`run folder of ${instance} removed under its VMM`);
+          }
+          this.runFolders.delete(instance);
+        }),
+        destroy: port("drives.destroy", ({ instance }, wipe) => {
+          if (wipe) this.volumes.delete(instance);
+        }),
+        wipeTenant: port("drives.wipeTenant", () => undefined),
+        listRunning: port("drives.listRunning", () => [...this.runFolders]),
+      },
+      network: {
+        apply: port("network.apply", (tenants) => this.#applyNetwork(tenants)),
+        inventory: port("network.inventory", () => ({
+          bridges: [...this.bridges],
+          taps: [...this.taps],
+          dnsServers: this.records().tenants.map(({ tenant }) => tenant.net_id),
+          filterTables: this.bridges.size > 0,
+        })),
+      },
+      vmm: {
+        capabilities: {
+          memorySnapshot: false,
+          lazyRestore: false,
+          vsock: false,
+          jail: false,
+          driveHotSwap: false,
+        },
+        start: port("vmm.start", (spec) => this.#start(spec.id, spec.runDir, spec.nics[0]?.tap)),
+        list: port("vmm.list", () => this.living().map((vmm) => plainProcess(vmm))),
+        pause: port("vmm.pause", (vmm) => {
+          this.#find(vmm).paused = true;
+        }),
+        resume: port("vmm.resume", (vmm) => {
+          this.#find(vmm).paused = false;
+        }),
+        stop: port("vmm.stop", ({ pid }) => {
+          for (const vmm of this.vmms) if (vmm.pid === pid) vmm.alive = false;
+        }),
+        openChannel: port("vmm.openChannel", () => new PassThrough()),
+      },
+      guestLink: {
+        open: port("guest.open", (vmm) => this.#session(vmm)),
+      },
+      logs: { tail: port("logs.tail", () => ["last words"]) },
+      locks: {
+        withTenant: (tenant, _what, work) => locks.hold(`tenant ${tenant}`, work),
+        withBuild: (key, _what, work) => locks.hold(`build ${key}`, work),
+        withNode: (_what, work) => locks.hold("node", work),
+      },
+      clock: {
+        nowMs: () => this.nowMs,
+        sleep: async (ms, signal) => {
+          signal?.throwIfAborted();
+          if (process.dead) throw new CrashError("dead");
+          this.nowMs += ms;
+          await new Promise(setImmediate);
+          signal?.throwIfAborted();
+        },
+      },
+      newInstanceId: () => {
+        this.#lastId += 1;
+        return parseInstanceId(`i-${this.#lastId.toString(16).padStart(8, "0")}`);
+      },
+      newToken: () => "token",
+      onProgress: () => undefined,
+      signal: new AbortController().signal,
+    };
+    return context;
+  }
+
+  async #call<T>(process: { dead: boolean }, name: string, work: () => T): Promise<T> {
+    await Promise.resolve();
+    if (process.dead) throw new CrashError("dead");
+    this.calls.push(name);
+    const fault = this.fault(name);
+    if (fault === "fail") throw new OperationError(`${name} failed`);
+    if (fault === "crash-before") {
+      process.dead = true;
+      throw new CrashError(name);
+    }
+    const result = work();
+    if (fault === "crash-after") {
+      process.dead = true;
+      throw new CrashError(name);
+    }
+    return result;
+  }
+
+  #save<T>(map: Map<string, T>, key: string, value: T): void {
+    map.set(key, structuredClone(value));
+  }
+
+  #applyNetwork(tenants: readonly TenantNetworkState[]): void {
+    this.bridges = new Set(tenants.map(({ network }) => network.bridge));
+    this.taps = new Set(tenants.flatMap(({ ports }) => ports.map(({ tap }) => tap)));
+  }
+
+  #start(id: string, runDir: string, tap: string | undefined): VmmProcess {
+    if (this.living().some((vmm) => vmm.id === id)) this.violations.push(`a second VMM for ${id}`);
+    if (tap === undefined || !this.taps.has(tap)) throw new OperationError(`no TAP ${tap}`);
+    if (!this.runFolders.has(id)) throw new OperationError(`no run folder for ${id}`);
+    this.#lastPid += 1;
+    const vmm: FakeVmm = {
+      id,
+      runDir,
+      pid: this.#lastPid,
+      startTicks: this.#lastPid * 10,
+      alive: true,
+      paused: false,
+      startedAtMs: this.nowMs,
+    };
+    this.vmms.push(vmm);
+    return plainProcess(vmm);
+  }
+
+  #find(process: VmmProcess): FakeVmm {
+    const vmm = this.living().find(({ pid }) => pid === process.pid);
+    if (vmm === undefined) throw new OperationError(`VMM ${process.id} is gone`);
+    return vmm;
+  }
+
+  #session(process: VmmProcess): GuestSession {
+    const vmm = this.#find(process);
+    if (vmm.paused || this.deafGuests.has(vmm.id)) {
+      throw new OperationError(`the guest ${vmm.id} does not answer`);
+    }
+    return {
+      hello: {
+        protocol: "mvm-guest",
+        version: 1,
+        nonce: "nonce",
+        boot_id: "boot",
+        instance_id: vmm.id,
+      },
+      health: async () => ({
+        services: [
+          {
+            name: "workload",
+            health: this.nowMs - vmm.startedAtMs >= healthyAfterMs ? "healthy" : "starting",
+            detail: "",
+          },
+        ],
+        uptime_seconds: 1,
+        memory_available_mib: 1,
+      }),
+      exec: async () => 0,
+      logs: async () => [],
+      shutdown: async () => {
+        vmm.alive = false;
+      },
+      close: () => undefined,
+    };
+  }
+}
+
+/** Locks of one process: whoever comes second waits. */
+class FakeLocks {
+  readonly #tails = new Map<string, Promise<unknown>>();
+
+  async hold<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#tails.get(name) ?? Promise.resolve();
+    const mine = before.then(work, work);
+    this.#tails.set(name, mine);
+    return mine;
+  }
+}
+
+function plainProcess({ id, runDir, pid, startTicks }: FakeVmm): VmmProcess {
+  return { id, runDir, pid, startTicks };
+}
+
+function fakeRevision(flakeRef: string, role: string): Revision {
+  const hash = Buffer.from(`${flakeRef}-${role}`).toString("hex").padEnd(64, "0").slice(0, 64);
+  const file = { sha256: hash, sizeBytes: 1 };
+  return {
+    schema_version: 1,
+    hash,
+    kernel: file,
+    initrd: file,
+    rootfs: file,
+    flake_ref: flakeRef,
+    locked_url: "path:",
+    nar_hash: "",
+    profile: "minimal",
+    role,
+    built_at: "2026-01-01T00:00:00.000Z",
+    built_by: "test",
+  };
+}

@@ -1,0 +1,75 @@
+import { test } from "node:test";
+import { parsePoolId, parseTenantId } from "../../src/domain/ids.ts";
+import { findTemplate } from "../../src/domain/templates.ts";
+import { deployTemplate } from "../../src/node/deploy.ts";
+import { operatorStop, operatorWake, operatorWarm } from "../../src/node/instances.ts";
+import { scalePool } from "../../src/node/pools.ts";
+import { CrashError, FakeHost } from "../fakes/fake-host.ts";
+import { MvmError } from "../../src/domain/errors.ts";
+import { addressOf } from "../../src/domain/instance.ts";
+import { assertConverged } from "./checkers.ts";
+
+const tenant = parseTenantId("demo");
+const workers = { tenant, pool: parsePoolId("workers") };
+const seeds = 400;
+const commandsPerSeed = 8;
+
+/** A small generator of the same numbers for the same seed (mulberry32). */
+function randomOf(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let value = Math.imul(state ^ (state >>> 15), state | 1);
+    value ^= value + Math.imul(value ^ (value >>> 7), value | 61);
+    return ((value ^ (value >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+/** One random thing that an operator, or bad luck, does to a deployment. */
+async function disturb(host: FakeHost, random: () => number): Promise<void> {
+  const pick = Math.floor(random() * 6);
+  const instances = host.records().tenants.flatMap((records) => records.instances);
+  const instance = instances[Math.floor(random() * instances.length)];
+  if (pick === 0) host.reboot();
+  else if (pick === 1) {
+    for (const vmm of host.living()) if (random() < 0.4) vmm.alive = false;
+  } else if (pick === 2 && instance !== undefined) {
+    await operatorStop(host.context(), addressOf(instance));
+  } else if (pick === 3 && instance !== undefined) {
+    await operatorWarm(host.context(), addressOf(instance));
+  } else if (pick === 4 && instance !== undefined) {
+    await operatorWake(host.context(), addressOf(instance));
+  } else {
+    const counts = { running: Math.floor(random() * 4), warm: Math.floor(random() * 3) };
+    await scalePool(host.context(), workers, counts);
+  }
+}
+
+test(`${seeds} seeded runs with crashes, failing ports and lost VMMs converge once faults end`, async () => {
+  for (let seed = 1; seed <= seeds; seed += 1) {
+    const random = randomOf(seed);
+    const host = new FakeHost();
+    host.fault = (call) => {
+      if (call === "store.load" || random() > 0.02) return "none";
+      const kind = random();
+      if (kind < 0.4) return "crash-before";
+      return kind < 0.8 || call.startsWith("store.") ? "crash-after" : "fail";
+    };
+    for (let count = 0; count < commandsPerSeed; count += 1) {
+      try {
+        if (count === 0) {
+          await deployTemplate(host.context(), { tenant, template: findTemplate("openclaw") });
+        } else await disturb(host, random);
+      } catch (error) {
+        if (!(error instanceof CrashError) && !(error instanceof MvmError)) throw error;
+      }
+    }
+    host.fault = () => "none";
+    // Overrides of operators and backoffs end by themselves.
+    for (let pass = 0; pass < 3; pass += 1) {
+      host.nowMs += 700_000;
+      await deployTemplate(host.context(), { tenant, template: findTemplate("openclaw") });
+    }
+    assertConverged(host, `seed ${seed}`);
+  }
+});
