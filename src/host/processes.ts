@@ -7,12 +7,16 @@ export interface ProcessIdentity {
   readonly startTicks: number;
 }
 
-/** The start time of a living process, or undefined when there is none (a zombie counts as gone). Source: proc(5). */
+/**
+ * The start time of a living process, or undefined when there is none. A zombie counts as gone once its
+ * last thread is: until then files and mounts of the process are in use. Source: proc(5).
+ */
 export async function processStartTicks(pid: number): Promise<number | undefined> {
   const stat = await readProc(`/proc/${pid}/stat`);
   // The command in field 2 may hold spaces and brackets: what follows the last bracket is field 3 on.
   const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
-  if (fields === undefined || fields[0] === "Z" || fields[0] === "X") return undefined;
+  if (fields === undefined || fields[0] === "X") return undefined;
+  if (fields[0] === "Z" && (await threadCount(pid)) <= 1) return undefined;
   const startTicks = Number(fields[19]);
   return Number.isSafeInteger(startTicks) ? startTicks : undefined;
 }
@@ -45,6 +49,15 @@ export async function signalProcess(
     return true;
   } catch (error) {
     if (isErrno(error, "ESRCH")) return false;
+    throw error;
+  }
+}
+
+async function threadCount(pid: number): Promise<number> {
+  try {
+    return (await readdir(`/proc/${pid}/task`)).length;
+  } catch (error) {
+    if (isErrno(error, "ENOENT") || isErrno(error, "ESRCH")) return 0;
     throw error;
   }
 }

@@ -71,7 +71,8 @@ export class HostDrives implements Drives {
   async release(instance: InstanceAddress): Promise<void> {
     const { runDir } = this.folders(instance);
     if ((await this.#mountOf(runDir)) !== undefined) {
-      await this.#exec.run("umount", [runDir], { timeoutMs: toolTimeoutMs });
+      // Lazily: another command may just look at the channel's lock in it, and must not keep it here.
+      await this.#exec.run("umount", ["--lazy", runDir], { timeoutMs: toolTimeoutMs });
     }
     await rm(runDir, { recursive: true, force: true });
   }

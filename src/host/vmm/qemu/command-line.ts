@@ -90,7 +90,9 @@ function kernelCommandLine(spec: VmmSpec, platform: QemuPlatform): string {
     "console=ttyS0",
     "panic=-1",
     // Without it the guest calibrates its TSC against timers that stall when the host is busy, and hangs.
-    ...(platform.tscKhz === null ? [] : [`tsc_early_khz=${platform.tscKhz}`]),
+    // And without `tsc=reliable` a guest of two or more vCPUs distrusts its TSC, counts jiffies instead,
+    // and its clock falls behind whenever the host is busy. Emulated vCPUs all read the host's one TSC.
+    ...(platform.tscKhz === null ? [] : [`tsc_early_khz=${platform.tscKhz}`, "tsc=reliable"]),
     ...(spec.drives.length === 0
       ? []
       : [`mvm.drives=${spec.drives.map((drive) => drive.id).join(",")}`]),
