@@ -24,7 +24,13 @@ import {
   type ImagePlaces,
 } from "./guest-image.ts";
 import { ImageStore, linkOrCopy } from "./image-store.ts";
-import { chooseServices, packageNames, type Profiles } from "./profiles.ts";
+import {
+  chooseServices,
+  packageNames,
+  payloadInputs,
+  wantedPayloads,
+  type Profiles,
+} from "./profiles.ts";
 import { hashTree, sha256OfFile } from "./tree.ts";
 import { unpackOutput } from "./unpack.ts";
 
@@ -222,8 +228,11 @@ export class MicrovmImageBuilder implements ImageBuilder {
     await mkdir(join(inputTree, "tools"));
     const busybox = await readFile(join(payloads, "base", "tree", "bin", "busybox"));
     await writeFile(join(inputTree, "tools", "busybox"), busybox, { mode: 0o755 });
-    for (const name of profiles.payloads ?? []) {
+    const wantedInputs = wantedPayloads(profiles, request.role);
+    for (const name of payloadInputs) {
+      // Nix reads all inputs of a flake: one that this role does not need is there and empty.
       await mkdir(join(inputTree, name));
+      if (!wantedInputs.includes(name)) continue;
       try {
         await linkOrCopy(join(payloads, name, `${name}.tar`), join(inputTree, name, `${name}.tar`));
       } catch (error) {

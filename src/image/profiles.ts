@@ -22,11 +22,14 @@ export interface Profiles {
 }
 
 /** What the host prepared and a flake may have as an input, at `path:/mvm/<name>`. */
-export type PayloadInput = "openclaw";
+export type PayloadInput = (typeof payloadInputs)[number];
+export const payloadInputs = ["openclaw"] as const;
 
 interface RoleProfile {
   /** The package of this role, looked for before the profile's. */
   readonly package?: string | undefined;
+  /** In place of `payloads`. */
+  readonly payloads?: readonly PayloadInput[] | undefined;
   /** In place of all of `[services]`. */
   readonly services?: Readonly<Record<string, Service>> | undefined;
 }
@@ -63,8 +66,9 @@ const service = z.strictObject({
   needs: z.array(serviceName).max(32).optional(),
 });
 const services = z.record(serviceName, service);
+const payloads = z.array(z.enum(payloadInputs)).optional();
 const profilesSchema: z.ZodType<Profiles> = z.strictObject({
-  payloads: z.array(z.enum(["openclaw"])).optional(),
+  payloads,
   services: services.optional(),
   roles: z
     .record(
@@ -74,6 +78,7 @@ const profilesSchema: z.ZodType<Profiles> = z.strictObject({
           .string()
           .regex(/^[\w-]{1,64}$/)
           .optional(),
+        payloads,
         services: services.optional(),
       }),
     )
@@ -111,6 +116,11 @@ export function packageNames(profiles: Profiles, role: Role, profile: string): s
     "default",
   ];
   return [...new Set(names)];
+}
+
+/** The payloads that the build of a role gets. */
+export function wantedPayloads(profiles: Profiles, role: Role): readonly PayloadInput[] {
+  return profiles.roles?.[role]?.payloads ?? profiles.payloads ?? [];
 }
 
 /**

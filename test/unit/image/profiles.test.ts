@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { UsageError } from "../../../src/domain/errors.ts";
-import { chooseServices, packageNames, parseProfiles } from "../../../src/image/profiles.ts";
+import {
+  chooseServices,
+  packageNames,
+  parseProfiles,
+  wantedPayloads,
+} from "../../../src/image/profiles.ts";
 
 const built = { storePath: "/nix/store/x-app", programs: ["app", "helper"] };
 
@@ -65,6 +70,13 @@ describe("mvm-profiles.toml", () => {
       "tenant-default",
       "default",
     ]);
+  });
+
+  it("may give a role other payloads", () => {
+    const profiles = parseProfiles('payloads = ["openclaw"]\n[roles.gateway]\npayloads = []');
+    assert.deepEqual(wantedPayloads(profiles, "worker"), ["openclaw"]);
+    assert.deepEqual(wantedPayloads(profiles, "gateway"), []);
+    assert.deepEqual(wantedPayloads({}, "worker"), []);
   });
 
   const wrong: readonly [string, string, RegExp][] = [
