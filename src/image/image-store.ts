@@ -130,7 +130,7 @@ export class ImageStore {
 }
 
 /** The hash of a revision covers its three files and nothing else. */
-export function revisionHash(
+function revisionHash(
   kernel: RevisionFile,
   initrd: RevisionFile,
   rootfs: RevisionFile,

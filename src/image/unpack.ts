@@ -23,7 +23,7 @@ export interface BuildAnswer {
 }
 
 /** An image larger than this is a mistake or an attack. */
-export const outputLimits: TarLimits = {
+const outputLimits: TarLimits = {
   maxContentBytes: 6 * 1024 ** 3,
   maxEntries: 500_000,
   maxNameBytes: 1024,
