@@ -130,11 +130,7 @@ export class ImageStore {
 }
 
 /** The hash of a revision covers its three files and nothing else. */
-function revisionHash(
-  kernel: RevisionFile,
-  initrd: RevisionFile,
-  rootfs: RevisionFile,
-): string {
+function revisionHash(kernel: RevisionFile, initrd: RevisionFile, rootfs: RevisionFile): string {
   const text = `kernel ${kernel.sha256}\ninitrd ${initrd.sha256}\nrootfs ${rootfs.sha256}\n`;
   return createHash("sha256").update(text).digest("hex");
 }
