@@ -66,7 +66,8 @@ export class OperationError extends MvmError {
 export function describeError(error: unknown): string {
   const parts: string[] = [];
   let current: unknown = error;
-  while (current !== undefined && current !== null && parts.length < 5) {
+  // Bounded by depth and not by what was said, since a cause can lead back to itself.
+  for (let depth = 0; depth < 5 && current !== undefined && current !== null; depth += 1) {
     const text = current instanceof Error ? current.message : JSON.stringify(current);
     if (!parts.some((part) => part.includes(text))) parts.push(text);
     current = current instanceof Error ? current.cause : undefined;

@@ -1,0 +1,142 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { ZodType } from "zod";
+import { type Operation, instanceSchema, vmmOf } from "../../../src/domain/instance.ts";
+import { instanceStatuses } from "../../../src/domain/lifecycle.ts";
+import { keptRevisions, poolSchema } from "../../../src/domain/pool.ts";
+import { revisionSchema } from "../../../src/domain/revision.ts";
+import { tenantSchema } from "../../../src/domain/tenant.ts";
+import { aPool, aTenant, anInstance, imageHash, secondsAgo } from "../../builders/records.ts";
+
+const file = { sha256: imageHash, sizeBytes: 1 };
+const kinds: readonly { name: string; schema: ZodType; record: object }[] = [
+  { name: "tenant", schema: tenantSchema, record: aTenant({ template: "openclaw" }) },
+  { name: "pool", schema: poolSchema, record: aPool("web", { running: 2, warm: 1 }) },
+  { name: "instance", schema: instanceSchema, record: anInstance("web", 2, "running") },
+  {
+    name: "revision",
+    schema: revisionSchema,
+    record: {
+      schema_version: 1,
+      hash: imageHash,
+      kernel: file,
+      initrd: file,
+      rootfs: file,
+      flake_ref: "builtin:hello",
+      locked_url: "path:/x",
+      nar_hash: "sha256-x",
+      profile: "minimal",
+      role: "worker",
+      built_at: secondsAgo(1),
+      built_by: "test",
+    },
+  },
+];
+
+/** What a state file holds and is read back as. */
+function stored(record: object): Record<string, unknown> {
+  return JSON.parse(JSON.stringify(record)) as Record<string, unknown>;
+}
+
+for (const { name, schema, record } of kinds) {
+  describe(`the record of a ${name}`, () => {
+    test("is read back as it was written", () => {
+      assert.deepEqual(schema.parse(stored(record)), record);
+    });
+
+    test("of an unknown newer schema version is refused", () => {
+      for (const schema_version of [0, 2, 99, "1", null]) {
+        assert.equal(schema.safeParse({ ...stored(record), schema_version }).success, false);
+      }
+    });
+
+    test("with a field that is not known is refused", () => {
+      assert.equal(schema.safeParse({ ...stored(record), surprise: 1 }).success, false);
+    });
+
+    test("without any one of its fields is refused", () => {
+      for (const field of Object.keys(record)) {
+        const { [field]: _, ...without } = stored(record);
+        assert.equal(schema.safeParse(without).success, false, field);
+      }
+    });
+  });
+}
+
+describe("the record of an instance", () => {
+  for (const status of instanceStatuses) {
+    test(`that is ${status} is read back as it was written`, () => {
+      const record = anInstance("web", 7, status, { overrideUntil: secondsAgo(-60) });
+      assert.deepEqual(instanceSchema.parse(stored(record)), record);
+    });
+
+    test(`that is ${status} names a VMM only when it should have one`, () => {
+      const hasVmm = status === "running" || status === "warm";
+      assert.equal(vmmOf(anInstance("web", 7, status)) !== undefined, hasVmm);
+    });
+  }
+
+  for (const kind of ["create", "start", "stop", "warm", "resume", "destroy"] as const) {
+    test(`keeps a ${kind} in progress`, () => {
+      const operation: Operation = { kind, started_at: secondsAgo(5), step: "vmm" };
+      const record = anInstance("web", 7, "ready", { operation });
+      assert.deepEqual(instanceSchema.parse(stored(record)), record);
+    });
+  }
+
+  test("that runs without a VMM, or fails without a cause, cannot be written down", () => {
+    const base = stored(anInstance("web", 2, "ready"));
+    const since = secondsAgo(1);
+    for (const state of [
+      { status: "running", since },
+      { status: "warm", since },
+      { status: "failed", since },
+      { status: "ready", since },
+      { status: "on-fire" },
+    ]) {
+      assert.equal(instanceSchema.safeParse({ ...base, state }).success, false);
+    }
+  });
+
+  test("has an address offset from 2 to 254", () => {
+    const base = stored(anInstance("web", 2, "ready"));
+    for (const net_offset of [0, 1, 255, 2.5]) {
+      assert.equal(instanceSchema.safeParse({ ...base, net_offset }).success, false);
+    }
+  });
+});
+
+describe("the record of a pool", () => {
+  const base = stored(aPool("web"));
+
+  test("wants at most 100 of each kind", () => {
+    for (const [running, good] of [
+      [0, true],
+      [100, true],
+      [101, false],
+      [-1, false],
+      [0.5, false],
+    ] as const) {
+      const desired_counts = { running, warm: 0, sleeping: 0 };
+      assert.equal(poolSchema.safeParse({ ...base, desired_counts }).success, good);
+    }
+  });
+
+  test("keeps at most its last five image revisions, each a hash", () => {
+    const revisions = Array.from({ length: keptRevisions + 1 }, () => imageHash);
+    assert.equal(poolSchema.safeParse({ ...base, revisions }).success, false);
+    assert.equal(poolSchema.safeParse({ ...base, revisions: revisions.slice(1) }).success, true);
+    assert.equal(poolSchema.safeParse({ ...base, revisions: ["../../etc"] }).success, false);
+  });
+
+  test("has at least one vCPU each", () => {
+    const instance_resources = { vcpus: 0, mem_mib: 256, data_disk_mib: 0 };
+    assert.equal(poolSchema.safeParse({ ...base, instance_resources }).success, false);
+  });
+
+  test("cannot take its id or role from a path or an unknown word", () => {
+    // The parsers of ids throw; a store that reads it must be ready for that too.
+    assert.throws(() => poolSchema.parse({ ...base, pool_id: "../x" }));
+    assert.throws(() => poolSchema.parse({ ...base, role: "boss" }));
+  });
+});
