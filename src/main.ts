@@ -151,7 +151,6 @@ async function main(): Promise<void> {
     stdout: process.stdout,
     stderr: process.stderr,
     env: process.env,
-    exitCode: 0,
   };
   const context: CliContext = {
     process: streams,
