@@ -78,13 +78,33 @@ export function usedBy(records: UsageRecords): Amounts {
     const resources = pools.get(record.pool_id)?.instance_resources;
     if (resources === undefined) continue;
     used.max_disk_gib += resources.data_disk_mib / 1024;
-    const status = statusOf(record);
-    if (status !== "running" && status !== "warm") continue;
+    const place = placeOf(record);
+    if (place === undefined) continue;
     used.max_vcpus += resources.vcpus;
     used.max_mem_mib += resources.mem_mib;
-    // A spare that still runs is on its way to be warm and was counted as such when it was started.
-    if (status === "warm" || record.spare) used.max_warm += 1;
-    else used.max_running += 1;
+    used[place] += 1;
   }
   return { ...used, max_pools: records.pools.length };
+}
+
+/** The quota that an instance with a VMM counts against: that of what it is becoming, since an interrupted operation is finished by whoever finds it. */
+function placeOf(record: Instance): "max_running" | "max_warm" | undefined {
+  switch (record.operation?.kind) {
+    // A spare that still runs is on its way to be warm and was counted as such when it was started.
+    case "start":
+      return record.spare ? "max_warm" : "max_running";
+    case "resume":
+      return "max_running";
+    case "warm":
+      return "max_warm";
+    case "create":
+    case "stop":
+    case "destroy":
+    case undefined:
+      break;
+  }
+  const status = statusOf(record);
+  if (status === "warm") return "max_warm";
+  if (status !== "running") return undefined;
+  return record.spare ? "max_warm" : "max_running";
 }
