@@ -10,6 +10,8 @@ const readBytes = 64 * 1024;
 const highWaterBytes = 512 * 1024;
 const minPollMs = 20;
 const maxPollMs = 200;
+/** So many ends of file in a row, some 140 ms, mean that the host has gone; it waits 300 ms before it comes again. */
+const believedEnds = 4;
 
 /** The byte stream to the host: a virtio-serial port, a file that is read and written. */
 export interface ByteFile {
@@ -69,18 +71,24 @@ export class AgentPort {
   async readLoop(events: PortEvents): Promise<never> {
     let pollMs = minPollMs;
     let connected = false;
+    let ends = 0;
     for (;;) {
       const buffer = Buffer.allocUnsafe(readBytes);
       const length = await this.#file.read(buffer);
       if (length > 0) {
         connected = true;
+        ends = 0;
         pollMs = minPollMs;
         events.onBytes(buffer.subarray(0, length));
         continue;
       }
-      // End of file here means that no host is connected, not that there will never be one.
-      if (connected) events.onDisconnect();
-      connected = false;
+      // End of file here means that no host is connected, not that there will never be one. The driver
+      // learns of a host that left after it has read what the next one sent, so one is not believed.
+      ends += 1;
+      if (connected && ends >= believedEnds) {
+        connected = false;
+        events.onDisconnect();
+      }
       await sleep(pollMs);
       pollMs = Math.min(pollMs * 2, maxPollMs);
     }

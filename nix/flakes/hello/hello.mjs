@@ -17,7 +17,7 @@ const server = createServer((request, response) => {
   }
 });
 
-server.listen(port, "0.0.0.0");
+server.listen(port, "0.0.0.0", () => process.stdout.write(`listening on port ${port}\n`));
 process.once("SIGTERM", () => {
   server.close();
   server.closeAllConnections();
