@@ -66,7 +66,7 @@ const count = z.number().int().min(0).max(maxDesiredCount);
 const seconds = z.number().int().min(0).max(86_400);
 const port = z.number().int().min(1).max(65_535);
 
-export const instanceResourcesSchema: z.ZodType<InstanceResources> = z.strictObject({
+const instanceResourcesSchema: z.ZodType<InstanceResources> = z.strictObject({
   vcpus: z.number().int().min(1).max(32),
   mem_mib: z.number().int().min(128).max(1_048_576),
   data_disk_mib: z
@@ -76,7 +76,7 @@ export const instanceResourcesSchema: z.ZodType<InstanceResources> = z.strictObj
     .max(16 * 1_048_576),
 });
 
-export const desiredCountsSchema: z.ZodType<DesiredCounts> = z.strictObject({
+const desiredCountsSchema: z.ZodType<DesiredCounts> = z.strictObject({
   running: count,
   warm: count,
   sleeping: count,

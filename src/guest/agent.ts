@@ -4,13 +4,12 @@ import { hostname, uptime } from "node:os";
 import { join } from "node:path";
 import { describeError } from "../domain/errors.ts";
 import { guestConfigSchema } from "../protocol/guest-config.ts";
-import type { HealthReport } from "../protocol/guest-messages.ts";
+import { type HealthReport, agentPortName } from "../protocol/guest-messages.ts";
 import { AgentPort, openVirtioPort } from "./agent-port.ts";
 import { AgentSessions } from "./agent-session.ts";
 import { guestPaths } from "./guest-paths.ts";
 import { Supervisor } from "./supervisor.ts";
 
-const portName = "mvm.agent";
 /** What init gives when it, and not the host, ends the guest. */
 const signalGraceMs = 10_000;
 
@@ -67,7 +66,7 @@ async function main(): Promise<void> {
     (stopping ??= supervisor.stop(graceMs).catch((error: unknown) => say(describeError(error))));
   process.on("SIGTERM", () => void stopServices(signalGraceMs).then(endNow));
 
-  const port = new AgentPort(await openVirtioPort(portName));
+  const port = new AgentPort(await openVirtioPort(agentPortName));
   const sessions = new AgentSessions(port, {
     bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     instanceId: readInstanceId(),

@@ -27,7 +27,7 @@ export async function lastLogLines(path: string, count: number): Promise<string[
 }
 
 /** The non-empty lines of a text that came from a guest, without control characters. */
-export function printableLines(text: string): string[] {
+function printableLines(text: string): string[] {
   return text
     .split("\n")
     .map((line) => line.replace(unprintable, ""))

@@ -55,7 +55,7 @@ async function observeInstance(
 }
 
 /** What the guest's agent says of its services; one that does not answer in time is unhealthy. */
-export async function askHealth(
+async function askHealth(
   context: NodeContext,
   process: VmmProcess,
 ): Promise<{ health: ObservedHealth; healthDetail: string }> {

@@ -29,7 +29,7 @@ export interface ReconcileResult {
 }
 
 /** What would be done now for a tenant, with nothing changed. */
-export async function planTenant(context: NodeContext, tenant: TenantId): Promise<Plan> {
+async function planTenant(context: NodeContext, tenant: TenantId): Promise<Plan> {
   const observed = await observeTenant(context, await loadTenant(context, tenant));
   return plan({
     tenants: [observed],

@@ -35,7 +35,7 @@ export function findPool(records: TenantRecords, address: PoolAddress): Pool {
 }
 
 /** @throws NotFoundError */
-export function findInstance(records: TenantRecords, address: InstanceAddress): Instance {
+function findInstance(records: TenantRecords, address: InstanceAddress): Instance {
   const instance = records.instances.find(
     ({ pool_id, instance_id }) => pool_id === address.pool && instance_id === address.instance,
   );

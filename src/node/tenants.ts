@@ -4,7 +4,6 @@ import type { TenantId } from "../domain/ids.ts";
 import { addressOf } from "../domain/instance.ts";
 import { type Quotas, defaultQuotas } from "../domain/quota.ts";
 import type { Tenant } from "../domain/tenant.ts";
-import type { CorruptFile, TenantRecords } from "../ports/store.ts";
 import { destroyInstance } from "./actions/destroy.ts";
 import { type NodeContext, timestamp } from "./context.ts";
 import { applyNetworks } from "./networks.ts";
@@ -64,12 +63,6 @@ export async function makeTenant(context: NodeContext, request: TenantRequest): 
     context.onProgress(`${tenant.tenant_id}: created with subnet ${tenantNetwork(netId).subnet}`);
     return tenant;
   });
-}
-
-export async function listTenants(
-  context: NodeContext,
-): Promise<{ tenants: readonly TenantRecords[]; corrupt: readonly CorruptFile[] }> {
-  return context.store.load();
 }
 
 /**

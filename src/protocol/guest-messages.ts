@@ -1,5 +1,8 @@
 import * as z from "zod/mini";
 
+/** The name of the virtio-serial port that host and agent speak over. */
+export const agentPortName = "mvm.agent";
+
 /** Version of the conversation between host and guest agent. */
 export const guestProtocolVersion = 1;
 

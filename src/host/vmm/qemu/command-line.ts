@@ -1,11 +1,9 @@
 import { join } from "node:path";
 import type { VmmSpec } from "../../../ports/vmm.ts";
+import { agentPortName } from "../../../protocol/guest-messages.ts";
 import type { QemuPlatform } from "./platform.ts";
 
 export const qemuProgram = "qemu-system-x86_64";
-
-/** The name of the virtio-serial port that the guest agent opens. */
-export const agentPortName = "mvm.agent";
 
 export function qmpSocketPath(runDir: string): string {
   return join(runDir, "qmp.sock");
@@ -16,7 +14,7 @@ export function agentSocketPath(runDir: string): string {
 }
 
 /** The `-name` value that marks a QEMU process as the VMM of an id. */
-export function guestName(id: string): string {
+function guestName(id: string): string {
   return `guest=${id},process=mvm-${id}`;
 }
 
