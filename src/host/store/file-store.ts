@@ -77,18 +77,34 @@ export class FileStore implements Store {
 
   async #loadTenant(name: string, corrupt: CorruptFile[]): Promise<TenantRecords | undefined> {
     const folder = join(tenantsFolder(this.#roots), name);
-    const tenant = await read(join(folder, "tenant.json"), tenantSchema, corrupt);
+    const tenant = await read(
+      join(folder, "tenant.json"),
+      tenantSchema,
+      corrupt,
+      ({ tenant_id }) => tenant_id === name,
+    );
     if (tenant === undefined) return undefined;
     const pools: Pool[] = [];
     const instances: Instance[] = [];
     for (const poolName of await listFolder(join(folder, "pools"))) {
       const poolPath = join(folder, "pools", poolName);
-      const pool = await read(join(poolPath, "pool.json"), poolSchema, corrupt);
+      const pool = await read(
+        join(poolPath, "pool.json"),
+        poolSchema,
+        corrupt,
+        ({ tenant_id, pool_id }) => tenant_id === name && pool_id === poolName,
+      );
       if (pool === undefined) continue;
       pools.push(pool);
       for (const id of await listFolder(join(poolPath, "instances"))) {
         const path = join(poolPath, "instances", id, "instance.json");
-        const instance = await read(path, instanceSchema, corrupt);
+        const instance = await read(
+          path,
+          instanceSchema,
+          corrupt,
+          ({ tenant_id, pool_id, instance_id }) =>
+            tenant_id === name && pool_id === poolName && instance_id === id,
+        );
         if (instance !== undefined) instances.push(instance);
       }
     }
@@ -101,17 +117,24 @@ function byPoolAndAddress(a: Instance, b: Instance): number {
   return a.net_offset - b.net_offset;
 }
 
-/** Parses a state file; one that cannot be used is noted and does not stop the others. */
+/**
+ * Parses a state file; one that cannot be used is noted and does not stop the others. Neither can one
+ * that was copied from another object's folder: `belongs` says whether a record lies where it should.
+ */
 async function read<T>(
   path: string,
   schema: z.ZodType<T>,
   corrupt: CorruptFile[],
+  belongs: (record: T) => boolean,
 ): Promise<T | undefined> {
   const text = await readFileIfAny(path);
   // A folder without its record is what a destroyed object left on purpose, such as a kept data disk.
   if (text === undefined) return undefined;
   try {
-    return schema.parse(JSON.parse(text));
+    const record = schema.parse(JSON.parse(text));
+    if (belongs(record)) return record;
+    corrupt.push({ path, problem: "it is the record of another object" });
+    return undefined;
   } catch (error) {
     if (!(error instanceof SyntaxError) && !(error instanceof z.ZodError)) {
       corrupt.push({ path, problem: describeError(error) });

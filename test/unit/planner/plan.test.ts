@@ -58,6 +58,23 @@ describe("a running deficit", () => {
     assert.deepEqual(actionsOf(input), [`resume-instance ${nameOf(spare)}`]);
   });
 
+  test("takes a parked spare before one that still runs and is not proven", () => {
+    const running = anInstance("web", 3, "running", { spare: true });
+    const input = observed([aPool("web", { running: 1 })], [seen(running), seen(warm)]);
+    assert.equal(actionsOf(input)[0], `resume-instance ${nameOf(warm)}`);
+  });
+
+  test("is not filled in the place of one whose start was interrupted elsewhere", () => {
+    const operation = { kind: "start", started_at: secondsAgo(60), step: "vmm" } as const;
+    const interrupted = anInstance("other", 3, "ready", { operation });
+    const pools = [aPool("other", { running: 1 }), aPool("web", { running: 1 })];
+    const input = observed(pools, [seen(interrupted, { vmm: "other" }), seen(stopped)], {
+      quota: { max_running: 1 },
+    });
+    assert.deepEqual(actionsOf(input), [`settle-instance ${nameOf(interrupted)}`]);
+    assert.deepEqual(heldOf(input), ["quota acme/web"]);
+  });
+
   test("comes before the warm spares when there is one left only", () => {
     const input = observed([aPool("web", { running: 1, warm: 1 })], [seen(warm)]);
     assert.deepEqual(actionsOf(input), [
