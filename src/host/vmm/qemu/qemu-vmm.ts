@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdir, open, rm } from "node:fs/promises";
+import { mkdir, open, readFile, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import type { Duplex } from "node:stream";
@@ -45,6 +45,7 @@ export class QemuVmm implements Vmm {
 
   async start(spec: VmmSpec, signal?: AbortSignal): Promise<VmmProcess> {
     const args = qemuArguments(spec, await this.#platform());
+    await requireTaps(spec);
     await mkdir(spec.runDir, { recursive: true, mode: 0o700 });
     await mkdir(spec.logDir, { recursive: true, mode: 0o700 });
     // QEMU cannot bind a socket whose name a dead QEMU left behind.
@@ -143,6 +144,17 @@ export class QemuVmm implements Vmm {
     } finally {
       qmp.close();
     }
+  }
+}
+
+/** QEMU would make a TAP that is missing: outside every bridge and filter. @throws OperationError */
+async function requireTaps({ id, nics }: VmmSpec): Promise<void> {
+  // Of this process's network namespace, whatever is mounted on /sys.
+  const links = await readFile("/proc/self/net/dev", "utf8");
+  const names = new Set(links.split("\n").map((line) => line.split(":")[0]?.trim()));
+  const missing = nics.find(({ tap }) => !names.has(tap));
+  if (missing !== undefined) {
+    throw new OperationError(`VMM ${id} did not start: there is no TAP ${missing.tap}`);
   }
 }
 
