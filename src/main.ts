@@ -87,6 +87,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
         instanceRunRoot: instanceRunRoot(roots),
         bootTimeoutMs,
         buildTimeoutMs,
+        startingVcpus: availableParallelism(),
         parallelActions: availableParallelism(),
       },
       store,

@@ -18,6 +18,8 @@ export interface NodeSettings {
   readonly instanceRunRoot: string;
   /** How long a guest may take from its first instruction until its agent answers. */
   readonly bootTimeoutMs: number;
+  /** How many vCPUs of instances that are not healthy yet the host bears at once. */
+  readonly startingVcpus: number;
   /** How many actions run side by side. */
   readonly parallelActions: number;
   readonly buildTimeoutMs: number;

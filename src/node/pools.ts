@@ -105,6 +105,7 @@ export async function planScale(
   return plan({
     tenants: [await observeTenant(context, { ...records, pools })],
     capabilities: context.vmm.capabilities,
+    startingVcpus: context.settings.startingVcpus,
     nowMs: context.clock.nowMs(),
   });
 }

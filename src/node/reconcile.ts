@@ -34,6 +34,7 @@ async function planTenant(context: NodeContext, tenant: TenantId): Promise<Plan>
   return plan({
     tenants: [observed],
     capabilities: context.vmm.capabilities,
+    startingVcpus: context.settings.startingVcpus,
     nowMs: context.clock.nowMs(),
   });
 }
@@ -93,11 +94,12 @@ class WaitReporter {
   }
 }
 
-/** What waits for a gateway ends only when something happens to the gateway, and that has a wait of its own; a long backoff is the daemon's to wait for. */
+/** What waits for a gateway or its turn ends only when something happens to others, and those have waits of their own; a long backoff is the daemon's to wait for. */
 function worthWaiting(waits: readonly Held[], nowMs: number): boolean {
   return waits.some(
     (held) =>
       held.reason !== "waiting-for-gateway" &&
+      held.reason !== "start-limit" &&
       (held.reason !== "backoff" || (held.untilMs ?? 0) - nowMs <= longestBackoffWaitMs),
   );
 }

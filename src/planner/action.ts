@@ -23,6 +23,7 @@ export type HeldReason =
   | "backoff"
   | "waiting-for-gateway"
   | "waiting-for-health"
+  | "start-limit"
   | "unhealthy"
   | "no-address"
   | "not-supported"
@@ -49,6 +50,7 @@ export function endsByItself(held: Held): boolean {
     case "minimum-runtime":
     case "waiting-for-gateway":
     case "waiting-for-health":
+    case "start-limit":
     case "backoff":
       return true;
     case "quota":

@@ -6,6 +6,7 @@ import type { Action, Held } from "./action.ts";
 import { backoffEndsMs } from "./backoff.ts";
 import type { ObservedInstance, ObservedTenant } from "./observed.ts";
 import type { PlanInput } from "./plan.ts";
+import type { StartLimit } from "./start-limit.ts";
 import type { Usage } from "./usage.ts";
 
 export interface PoolPlanning {
@@ -14,6 +15,7 @@ export interface PoolPlanning {
   readonly usage: Usage;
   /** The gateway pool that must serve first. */
   readonly gateway: Pool | undefined;
+  readonly starts: StartLimit;
   readonly input: PlanInput;
   readonly actions: Action[];
   readonly held: Held[];
@@ -145,14 +147,27 @@ function fill(
     return missing;
   }
   while (missing > 0) {
-    const next = startable.shift();
+    const [next] = startable;
+    if (next !== undefined && !planning.starts.hasRoom(pool)) {
+      held.push({
+        object: formatPool(addressOfPool(pool)),
+        reason: "start-limit",
+        detail:
+          "instances that are not healthy yet have the host's vCPUs; the next starts after them",
+      });
+      return missing;
+    }
+    startable.shift();
     const excess = next === undefined ? usage.takeCreate(pool) : usage.takeStart(pool, spare);
     if (excess !== undefined) {
       held.push(heldByQuota(formatPool(addressOfPool(pool)), excess));
       return missing;
     }
     if (next === undefined) actions.push({ kind: "create-instance", pool: addressOfPool(pool) });
-    else actions.push({ kind: "start-instance", instance: addressOf(next.record), spare });
+    else {
+      planning.starts.take(pool);
+      actions.push({ kind: "start-instance", instance: addressOf(next.record), spare });
+    }
     missing -= 1;
   }
   return missing;

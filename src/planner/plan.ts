@@ -3,11 +3,14 @@ import type { Pool } from "../domain/pool.ts";
 import type { Action, Held, Plan } from "./action.ts";
 import type { ObservedTenant, PlannerCapabilities } from "./observed.ts";
 import { planPool } from "./plan-pool.ts";
+import { StartLimit } from "./start-limit.ts";
 import { Usage } from "./usage.ts";
 
 export interface PlanInput {
   readonly tenants: readonly ObservedTenant[];
   readonly capabilities: PlannerCapabilities;
+  /** How many vCPUs of instances that are not healthy yet the host bears at once; one instance always may start. */
+  readonly startingVcpus: number;
   /** Milliseconds since 1970. */
   readonly nowMs: number;
 }
@@ -20,13 +23,15 @@ export interface PlanInput {
 export function plan(input: PlanInput): Plan {
   const actions: Action[] = [];
   const held: Held[] = [];
-  for (const observed of input.tenants) planTenant(observed, input, actions, held);
+  const starts = new StartLimit(input);
+  for (const observed of input.tenants) planTenant(observed, input, starts, actions, held);
   return { actions, held };
 }
 
 function planTenant(
   observed: ObservedTenant,
   input: PlanInput,
+  starts: StartLimit,
   actions: Action[],
   held: Held[],
 ): void {
@@ -49,7 +54,7 @@ function planTenant(
   });
   for (const pool of byPriority(observed.pools)) {
     const gateway = gatewayToWaitFor(pool, observed);
-    planPool({ pool, observed, usage, gateway, input, actions, held });
+    planPool({ pool, observed, usage, gateway, starts, input, actions, held });
   }
 }
 

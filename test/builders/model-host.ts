@@ -45,7 +45,12 @@ export class ModelHost {
       networkReady: this.#networkReady,
       instances: this.#instances.map((member) => ({ ...member, ...this.#health(member) })),
     };
-    return { tenants: [observed], capabilities: { memorySnapshot: false }, nowMs: this.nowMs };
+    return {
+      tenants: [observed],
+      capabilities: { memorySnapshot: false },
+      startingVcpus: 4,
+      nowMs: this.nowMs,
+    };
   }
 
   /**

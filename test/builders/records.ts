@@ -137,6 +137,7 @@ export function observed(
   return {
     tenants: [{ tenant, pools, instances, networkReady: true, ...rest }],
     capabilities: { memorySnapshot: false },
+    startingVcpus: 100_000,
     nowMs,
   };
 }

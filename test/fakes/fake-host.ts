@@ -91,6 +91,7 @@ export class FakeHost {
         vmUidBase: 1_000_000,
         instanceRunRoot: "/run/i",
         bootTimeoutMs: 60_000,
+        startingVcpus: 2,
         parallelActions: 2,
         buildTimeoutMs: 60_000,
       },

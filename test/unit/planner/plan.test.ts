@@ -446,7 +446,7 @@ test("a thousand tenants of ten pools with ten instances each are planned, and t
       instances: instances.map((member) => Object.freeze(member)),
     };
   });
-  const input = { tenants, capabilities: { memorySnapshot: false }, nowMs };
+  const input = { tenants, capabilities: { memorySnapshot: false }, startingVcpus: 100_000, nowMs };
   const { actions } = plan(Object.freeze(input));
   // Each pool has ten of eleven.
   assert.equal(actions.length, 10_000);

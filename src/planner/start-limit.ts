@@ -1,0 +1,37 @@
+import type { Pool } from "../domain/pool.ts";
+import type { PlanInput } from "./plan.ts";
+
+/** One that is not healthy after so long does not keep others waiting. */
+const longestTurnMs = 240_000;
+
+/**
+ * Bounds how many instances boot at once. More vCPUs than the host has cores do not boot sooner
+ * together: they take turns, and each spins while it waits for another of its own guest's vCPUs.
+ */
+export class StartLimit {
+  readonly #limit: number;
+  #starting = 0;
+
+  constructor(input: PlanInput) {
+    this.#limit = input.startingVcpus;
+    for (const { pools, instances } of input.tenants) {
+      const vcpus = new Map(pools.map((pool) => [pool.pool_id, pool.instance_resources.vcpus]));
+      for (const { record, health } of instances) {
+        const { state } = record;
+        if (state.status !== "running" || health === "healthy" || health === "unhealthy") continue;
+        if (input.nowMs - Date.parse(state.since) > longestTurnMs) continue;
+        this.#starting += vcpus.get(record.pool_id) ?? 0;
+      }
+    }
+  }
+
+  /** Whether one more instance of a pool may start now. */
+  hasRoom(pool: Pool): boolean {
+    return this.#starting === 0 || this.#starting + pool.instance_resources.vcpus <= this.#limit;
+  }
+
+  /** Takes the turn of one more instance of a pool. */
+  take(pool: Pool): void {
+    this.#starting += pool.instance_resources.vcpus;
+  }
+}
