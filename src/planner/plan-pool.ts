@@ -21,16 +21,26 @@ export interface PoolPlanning {
   readonly held: Held[];
 }
 
+/** The instances of a pool, by what a plan may do with them. Each list is oldest first. */
+interface Members {
+  /** Those that are settled this time; what becomes of them is planned next time. */
+  readonly settling: number;
+  /** Running for users. */
+  readonly serving: readonly ObservedInstance[];
+  /** Those of `serving` that no operator holds. */
+  readonly movable: readonly ObservedInstance[];
+  /** Warm instances, and running ones that are on their way to be warm. */
+  readonly spares: readonly ObservedInstance[];
+  readonly startable: ObservedInstance[];
+  /** Failed, and not to be tried yet. Each fills its place itself later: making another would multiply the failure. */
+  readonly backingOff: readonly ObservedInstance[];
+}
+
 /** Plans one pool: settle what was interrupted, build, fill the running deficit, then the warm spares, then take surplus away. */
 export function planPool(planning: PoolPlanning): void {
-  const { pool, observed, actions, held } = planning;
-  const members = observed.instances
-    .filter(({ record }) => record.pool_id === pool.pool_id)
-    .toSorted((a, b) => compareAge(a, b));
-  const steady = members.filter((member) => !settle(planning, member));
-  const free = steady.filter((member) => !overridden(planning, member));
-
+  const { pool, actions, held } = planning;
   const wanted = pool.desired_counts;
+  const members = membersOf(planning);
   if (wanted.sleeping > 0 && !planning.input.capabilities.memorySnapshot) {
     held.push({
       object: formatPool(addressOfPool(pool)),
@@ -42,44 +52,68 @@ export function planPool(planning: PoolPlanning): void {
     actions.push({ kind: "build-image", pool: addressOfPool(pool) });
     return;
   }
+  const spares = [...members.spares];
+  const missing = fillRunning(planning, members, spares);
+  fillWarm(planning, members, spares, missing > 0);
+  for (const member of members.serving) watchHealth(planning, member);
+}
 
+function membersOf(planning: PoolPlanning): Members {
+  const all = planning.observed.instances
+    .filter(({ record }) => record.pool_id === planning.pool.pool_id)
+    .toSorted((a, b) => compareAge(a, b));
+  const steady = all.filter((member) => !settle(planning, member));
+  const free = steady.filter((member) => !overridden(planning, member));
   const serving = steady.filter((member) => isRunning(member) && !member.record.spare);
   const parked = free.filter(({ record }) => record.state.status === "warm");
   const runningSpares = free.filter((member) => isRunning(member) && member.record.spare);
   const startable = free.filter((member) => isStartable(planning, member));
+  return {
+    settling: all.length - steady.length,
+    serving,
+    movable: serving.filter((member) => free.includes(member)),
+    spares: [...parked, ...runningSpares],
+    startable,
+    backingOff: free.filter(
+      (member) => member.record.state.status === "failed" && !startable.includes(member),
+    ),
+  };
+}
 
-  const settling = members.length - steady.length;
-  let missing = wanted.running - serving.length - settling;
-  const sources = [...parked, ...runningSpares];
-  while (missing > 0 && sources.length > 0) {
-    const source = sources.shift();
-    if (source !== undefined && resume(planning, source)) missing -= 1;
+/** Resumes spares, then starts, then creates. @returns how many are still missing. */
+function fillRunning(planning: PoolPlanning, members: Members, spares: ObservedInstance[]): number {
+  let missing = planning.pool.desired_counts.running - members.serving.length - members.settling;
+  while (missing > 0 && spares.length > 0) {
+    const spare = spares.shift();
+    if (spare !== undefined && resume(planning, spare)) missing -= 1;
   }
-  // One that failed and waits will fill its place itself: making another would multiply the failure.
-  const backingOff = free.filter(
-    (member) => member.record.state.status === "failed" && !startable.includes(member),
-  );
-  missing = fill(planning, missing - backingOff.filter(serves).length, startable, false);
+  missing -= members.backingOff.filter(({ record }) => !record.spare).length;
+  return fill(planning, missing, members.startable, false);
+}
 
-  const sparesLeft = sources.length;
-  let sparesMissing = wanted.warm - sparesLeft;
-  const excess = Math.max(0, serving.length - wanted.running);
-  const movable = serving.filter((member) => free.includes(member));
-  const surplus = movable.slice(Math.max(0, movable.length - excess));
-  while (sparesMissing > 0 && surplus.length > 0) {
+/** Parks the newest surplus and the spares that are healthy, starts or creates spares, and stops what is too much. */
+function fillWarm(
+  planning: PoolPlanning,
+  members: Members,
+  spares: readonly ObservedInstance[],
+  runningIsShort: boolean,
+): void {
+  const wanted = planning.pool.desired_counts;
+  const excess = Math.max(0, members.serving.length - wanted.running);
+  const surplus = members.movable.slice(Math.max(0, members.movable.length - excess));
+  let missing = wanted.warm - spares.length;
+  while (missing > 0 && surplus.length > 0) {
     const newest = surplus.pop();
     if (newest !== undefined) park(planning, newest);
-    sparesMissing -= 1;
+    missing -= 1;
   }
-  sparesMissing -= backingOff.filter((member) => !serves(member)).length;
-  fill(planning, missing > 0 ? 0 : sparesMissing, startable, true);
-
+  missing -= members.backingOff.filter(({ record }) => record.spare).length;
+  if (!runningIsShort) fill(planning, missing, members.startable, true);
   for (const member of surplus.toReversed()) stop(planning, member);
-  for (const member of sources.slice(wanted.warm).toReversed()) stop(planning, member);
-  for (const member of sources.slice(0, wanted.warm)) {
+  for (const member of spares.slice(wanted.warm).toReversed()) stop(planning, member);
+  for (const member of spares.slice(0, wanted.warm)) {
     if (isRunning(member)) park(planning, member);
   }
-  for (const member of serving) watchHealth(planning, member);
 }
 
 /** An operation without a worker, or a VMM that is not as recorded, is settled before anything else is planned for it. */
@@ -102,10 +136,6 @@ function overridden(planning: PoolPlanning, member: ObservedInstance): boolean {
     untilMs: Date.parse(until),
   });
   return true;
-}
-
-function serves(member: ObservedInstance): boolean {
-  return !member.record.spare;
 }
 
 function isRunning(member: ObservedInstance): boolean {
