@@ -1,0 +1,325 @@
+import assert from "node:assert/strict";
+import { readFile, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { NetNamespace } from "../hosts/net-namespace.ts";
+import { type MvmResult, type TestRoots, emptyRoots } from "../test-host.ts";
+
+const canary = "canary-91c2d7";
+
+/** The command line as a process, on a machine where mvm was never used and with a network of its own. */
+describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs root" }, () => {
+  let roots: TestRoots;
+  let namespace: NetNamespace;
+
+  before(async () => {
+    roots = await emptyRoots();
+    namespace = await NetNamespace.make("cli");
+    await succeeds("tenant create acme --max-pools 2 --max-running 2");
+    await succeeds("pool create acme/web --flake builtin:hello");
+  });
+  after(async () => {
+    try {
+      // What the tests made of networks is this namespace's and goes by mvm's own hand.
+      const { stdout } = await mvm("tenant list --json");
+      for (const { tenant_id } of JSON.parse(stdout) as { tenant_id: string }[]) {
+        await mvm(`tenant destroy ${tenant_id} --force --yes`);
+      }
+    } finally {
+      await namespace[Symbol.asyncDispose]();
+      await roots[Symbol.asyncDispose]();
+    }
+  });
+
+  const mvm = (line: string, input?: string): Promise<MvmResult> =>
+    roots.mvm(line.split(" "), { namespace, ...(input === undefined ? {} : { input }) });
+  /** Runs a command that is expected to succeed. @returns what it wrote to standard output. */
+  const succeeds = async (line: string, input?: string): Promise<string> => {
+    const { exitCode, stdout, stderr } = await mvm(line, input);
+    assert.equal(exitCode, 0, `mvm ${line}: ${stderr}`);
+    return stdout;
+  };
+  const json = async (line: string): Promise<unknown> => JSON.parse(await succeeds(line));
+
+  /** Each command that fails, its exit code and what it says. */
+  const failures: readonly (readonly [command: string, exitCode: number, says: RegExp])[] = [
+    ["frobnicate", 2, /frobnicate/],
+    ["tenant frobnicate", 2, /frobnicate/],
+    ["tenant list --frobnicate", 2, /frobnicate/],
+    ["tenant info", 2, /tenant/],
+    ["tenant info acme extra", 2, /extra|arguments/i],
+    ["tenant info ACME", 2, /"ACME" is not a tenant id/],
+    ["pool info acme", 2, /"acme" is not a pool address/],
+    ["instance info i-123", 2, /"i-123" is not an instance id/],
+    ["instance stop acme/web/x", 2, /"x" is not an instance id/],
+    ["pool create acme/db --flake builtin:hello --role boss", 2, /"boss" is not a role/],
+    ["pool create acme/db --flake builtin:hello --cpus 0", 2, /whole number from 1/],
+    ["pool create acme/db", 2, /flake/],
+    ["pool scale acme/web", 2, /nothing to scale/],
+    ["pool scale acme/web --running 101", 2, /from 0 to 100/],
+    ["pool scale acme/web --running -1", 2, /running/],
+    ["tenant create bad --net-id 4096", 2, /from 0 to 4095/],
+    ["tenant create bad --subnet 10.239.1.0/24", 2, /not a \/24 inside 10\.240\.0\.0\/12/],
+    ["tenant create bad --subnet 10.240.1.0/16", 2, /not a \/24 inside/],
+    [
+      "tenant create bad --net-id 5 --subnet 10.240.6.0/24",
+      2,
+      /net id 5 has subnet 10\.240\.5\.0\/24/,
+    ],
+    ["tenant destroy acme", 2, /--yes/],
+    ["pool destroy acme/web", 2, /--yes/],
+    ["instance exec i-00000001", 2, /no command is given/],
+    ["tenant secrets set acme --from-file /nonexistent", 2, /cannot be read/],
+    ["tenant info nobody", 3, /there is no tenant nobody/],
+    ["pool info acme/nothing", 3, /there is no pool acme\/nothing/],
+    ["pool list --tenant nobody", 3, /there is no tenant nobody/],
+    ["instance info i-0badc0de", 3, /there is no instance i-0badc0de/],
+    ["instance info acme/web/i-0badc0de", 3, /there is no instance/],
+    ["connect nobody", 3, /there is no tenant nobody/],
+    ["new nothing demo", 3, /there is no template/],
+    ["tenant create acme", 4, /acme exists already/],
+    ["tenant create other --net-id 1", 4, /acme/],
+    ["tenant create other --subnet 10.240.1.0/24", 4, /acme/],
+    ["pool create acme/web --flake builtin:hello", 4, /acme\/web exists already/],
+    ["tenant destroy acme --yes", 4, /--force/],
+    ["pool scale acme/web --running 3", 5, /quota max_running allows 2: 0 used, 3 asked/],
+    ["pool scale acme/web --warm 9", 5, /quota max_warm allows 8/],
+    ["pool scale acme/web --running 3 --dry-run", 5, /max_running/],
+    ["doctor", 7, /^/],
+  ];
+  for (const [command, exitCode, says] of failures) {
+    it(`mvm ${command} ends with ${exitCode} and says why`, async () => {
+      const { exitCode: code, stdout, stderr } = await mvm(command);
+      assert.equal(code, exitCode, stderr);
+      assert.match(stderr, says);
+      assert.ok(!/\n\s+at |this is a defect/.test(stderr), stderr);
+      if (exitCode !== 7) assert.equal(stdout, "");
+    });
+  }
+
+  it("a refusal leaves no tenant, pool or net id behind", async () => {
+    assert.deepEqual(
+      ((await json("tenant list --json")) as { tenant_id: string }[]).map(
+        ({ tenant_id }) => tenant_id,
+      ),
+      ["acme"],
+    );
+    assert.deepEqual(
+      ((await json("pool list --json")) as { address: string }[]).map(({ address }) => address),
+      ["acme/web"],
+    );
+    const { used } = JSON.parse(await readFile(join(roots.stateDir, "networks.json"), "utf8")) as {
+      used: number[];
+    };
+    assert.deepEqual(used, [1]);
+  });
+
+  it("a third pool of a tenant that may have two is over quota", async () => {
+    await succeeds("pool create acme/second --flake builtin:hello");
+    const { exitCode, stderr } = await mvm("pool create acme/third --flake builtin:hello");
+    assert.equal(exitCode, 5);
+    assert.match(stderr, /quota max_pools allows 2: 2 used, 1 asked/);
+    await succeeds("pool destroy acme/second --yes");
+  });
+
+  it("on a host that is not prepared, nothing starts and what to do is said", async () => {
+    const { exitCode, stdout, stderr } = await mvm("pool build acme/web");
+    assert.equal(exitCode, 7, stderr);
+    assert.match(stderr, /mvm add host/);
+    assert.equal(stdout, "");
+  });
+
+  it("doctor names what is missing and the command that mends it", async () => {
+    const { exitCode, stdout } = await mvm("doctor --json");
+    assert.equal(exitCode, 7);
+    const findings = JSON.parse(stdout) as Record<string, string>[];
+    for (const finding of findings) {
+      assert.deepEqual(Object.keys(finding), ["feature", "status", "detail", "fix"]);
+    }
+    const missing = findings.filter(({ status }) => status === "missing");
+    assert.ok(missing.some(({ feature }) => feature === "payload kernel"));
+    assert.ok(missing.every(({ fix }) => fix === "mvm add host"));
+  });
+
+  it("a host on which nothing runs has no leaks", async () => {
+    assert.deepEqual(await json("doctor --leaks --json"), []);
+    assert.match(await succeeds("doctor --leaks"), /^0 leaks$/m);
+  });
+
+  it("tenant info --json has its documented shape", async () => {
+    const info = (await json("tenant info acme --json")) as Record<string, unknown>;
+    assert.deepEqual(Object.keys(info), [
+      "tenant_id",
+      "managed_by",
+      "net_id",
+      "subnet",
+      "gateway",
+      "bridge",
+      "quotas",
+      "used",
+      "pools",
+      "instances",
+      "template",
+      "created_at",
+      "destroying",
+    ]);
+    assert.equal(info["subnet"], "10.240.1.0/24");
+    assert.equal(info["gateway"], "10.240.1.1");
+    assert.equal(info["bridge"], "br-tenant-1");
+    assert.deepEqual(await json("tenant list --json"), [info]);
+  });
+
+  it("pool info --json has its documented shape", async () => {
+    const { created_at, ...info } = (await json("pool info acme/web --json")) as Record<
+      string,
+      unknown
+    >;
+    assert.ok(Number.isFinite(Date.parse(String(created_at))));
+    assert.deepEqual(info, {
+      address: "acme/web",
+      role: "worker",
+      flake_ref: "builtin:hello",
+      profile: "minimal",
+      instance_resources: { vcpus: 1, mem_mib: 512, data_disk_mib: 0 },
+      desired_counts: { running: 0, warm: 0, sleeping: 0 },
+      revisions: [],
+      instances: 0,
+    });
+    assert.deepEqual(await json("pool list --tenant acme --json"), [{ ...info, created_at }]);
+  });
+
+  it("lists of nothing are empty lists as JSON, and only a heading as text", async () => {
+    assert.deepEqual(await json("instance list --json"), []);
+    assert.match(await succeeds("instance list"), /^INSTANCE\s+STATUS\s+IP\s+IMAGE\s+SINCE\n$/);
+  });
+
+  it("node info --json tells what an unprepared node lacks", async () => {
+    const info = (await json("node info --json")) as Record<string, unknown>;
+    assert.equal(info["node_id"], null);
+    assert.equal(info["prepared"], false);
+    assert.equal(typeof info["vcpus"], "number");
+  });
+
+  it("a dry run of a scale says what would be done first and changes nothing", async () => {
+    const before = await json("pool info acme/web --json");
+    const plan = await json("pool scale acme/web --running 2 --dry-run --json");
+    assert.deepEqual(plan, {
+      actions: [
+        { kind: "ensure-network", object: "acme" },
+        { kind: "build-image", object: "acme/web" },
+      ],
+      held: [],
+    });
+    assert.deepEqual(await json("pool info acme/web --json"), before);
+  });
+
+  it("progress goes to standard error, and data alone to standard output", async () => {
+    const { exitCode, stdout, stderr } = await mvm("tenant create progress --json");
+    assert.equal(exitCode, 0, stderr);
+    assert.equal((JSON.parse(stdout) as { tenant_id: string }).tenant_id, "progress");
+    assert.match(stderr, /progress/);
+    await succeeds("tenant destroy progress --yes");
+  });
+
+  it("secrets are shown by name and age and never by value", async () => {
+    await succeeds("tenant secrets set acme --from-file -", JSON.stringify({ API_KEY: canary }));
+    const listed = (await json("tenant secrets list acme --json")) as Record<string, string>[];
+    assert.deepEqual(
+      listed.map(({ name, origin }) => [name, origin]),
+      [["API_KEY", "set"]],
+    );
+    for (const command of ["tenant secrets list acme", "tenant info acme --json", "connect acme"]) {
+      const { stdout, stderr } = await mvm(command);
+      assert.ok(!`${stdout}${stderr}`.includes(canary), command);
+    }
+  });
+
+  it("setting secrets replaces the whole set", async () => {
+    await succeeds(
+      "tenant secrets set acme --from-file -",
+      JSON.stringify({ OLD: "1", SHARED: "1" }),
+    );
+    await succeeds("tenant secrets set acme --from-file -", JSON.stringify({ SHARED: "2" }));
+    const listed = (await json("tenant secrets list acme --json")) as { name: string }[];
+    assert.deepEqual(
+      listed.map(({ name }) => name),
+      ["SHARED"],
+    );
+  });
+
+  for (const [what, content] of [
+    ["no JSON", `{"API_KEY": "${canary}"`],
+    ["no object", JSON.stringify([canary])],
+    ["a bare string", JSON.stringify(canary)],
+    ["a value that is no string", JSON.stringify({ API_KEY: { nested: canary } })],
+    ["a name that is none", JSON.stringify({ "API KEY": canary })],
+    ["too much", JSON.stringify({ API_KEY: canary.repeat(30_000) })],
+  ] as const) {
+    it(`a file of secrets that holds ${what} is refused without a word of its values`, async () => {
+      const file = join(roots.folder, "secrets.json");
+      await writeFile(file, content, { mode: 0o600 });
+      for (const source of [file, "-"]) {
+        const line = `tenant secrets set acme --from-file ${source}`;
+        const { exitCode, stdout, stderr } = await mvm(line, content);
+        assert.equal(exitCode, 2, stderr);
+        assert.ok(!`${stdout}${stderr}`.includes("canary"), stderr);
+      }
+    });
+  }
+
+  it("eight tenants made at once get eight networks", async () => {
+    const names = Array.from({ length: 8 }, (_, index) => `many-${index}`);
+    const made = await Promise.all(
+      names.map(
+        async (name) =>
+          JSON.parse(await succeeds(`tenant create ${name} --json`)) as { net_id: number },
+      ),
+    );
+    assert.equal(new Set(made.map(({ net_id }) => net_id)).size, 8);
+    assert.ok(made.every(({ net_id }) => net_id !== 1));
+    for (const name of names) await succeeds(`tenant destroy ${name} --yes`);
+  });
+
+  it("one tenant made twice at once is made once", async () => {
+    const results = await Promise.all([mvm("tenant create twin"), mvm("tenant create twin")]);
+    assert.deepEqual(new Set(results.map(({ exitCode }) => exitCode)), new Set([0, 4]));
+    await succeeds("tenant destroy twin --yes");
+  });
+
+  it("a destroyed tenant's net id goes to nobody else while others were never used", async () => {
+    const first = JSON.parse(await succeeds("tenant create first --json")) as { net_id: number };
+    await succeeds("tenant destroy first --yes");
+    const second = JSON.parse(await succeeds("tenant create second --json")) as { net_id: number };
+    assert.ok(second.net_id > first.net_id);
+    await succeeds("tenant destroy second --yes");
+  });
+
+  it("a corrupt record is reported, the rest works, and nothing overwrites it", async () => {
+    await succeeds("tenant create broken");
+    const path = join(roots.stateDir, "tenants", "broken", "tenant.json");
+    const whole = await readFile(path);
+    await writeFile(path, whole.subarray(0, 30));
+    const { exitCode, stdout, stderr } = await mvm("tenant list --json");
+    assert.equal(exitCode, 0);
+    assert.deepEqual(
+      (JSON.parse(stdout) as { tenant_id: string }[]).map(({ tenant_id }) => tenant_id),
+      ["acme"],
+    );
+    assert.match(stderr, /CORRUPT .*broken\/tenant\.json/);
+    const again = await mvm("tenant create broken");
+    const atItsNetwork = await mvm("tenant info broken");
+    assert.equal(atItsNetwork.exitCode, 3, atItsNetwork.stderr);
+    assert.notEqual(again.exitCode, 0, "a corrupt tenant was made anew over its record");
+    assert.deepEqual(await readFile(path), whole.subarray(0, 30));
+    await writeFile(path, whole);
+    await succeeds("tenant destroy broken --yes");
+  });
+
+  it("a tenant that is destroyed leaves no file of its own", async () => {
+    await succeeds("tenant create brief");
+    await succeeds("pool create brief/web --flake builtin:hello");
+    await succeeds("tenant secrets set brief --from-file -", JSON.stringify({ KEY: canary }));
+    await succeeds("tenant destroy brief --force --wipe-volumes --yes");
+    assert.ok(!(await readdir(join(roots.stateDir, "tenants"))).includes("brief"));
+  });
+});
