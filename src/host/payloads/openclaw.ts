@@ -18,9 +18,14 @@ const foreignFolders: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Packages no guest uses: type declarations, and a desktop driver in a machine without a desktop.
+ * Packages no guest uses: type declarations, a desktop driver in a machine without a desktop, and a build
+ * for another C library, which older npms install too and newer ones leave out.
  */
-const unusedPackages: readonly string[] = ["@types", "@trycua/cua-driver-linux-x64-gnu"];
+const unusedPackages: readonly string[] = [
+  "@types",
+  "@trycua/cua-driver-linux-x64-gnu",
+  "@ubjs/node-linux-x64-musl",
+];
 
 /** `openclaw.tar`: the npm package and all it needs, pruned, packed the same way on every machine. */
 export const openclawPayload: Payload = {
