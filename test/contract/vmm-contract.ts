@@ -247,6 +247,7 @@ export function vmmContract(name: string, driver: VmmUnderTest): void {
 
     it("never ends a process that has the pid of a VMM that is gone", async () => {
       const innocent = spawn("sleep", ["60"], { stdio: "ignore" });
+      const ended = once(innocent, "exit");
       try {
         const pid = innocent.pid ?? 0;
         const startTicks = (await processStartTicks(pid)) ?? 0;
@@ -260,7 +261,6 @@ export function vmmContract(name: string, driver: VmmUnderTest): void {
         await assert.rejects(vmm.pause(stale), OperationError);
         assert.equal(await processStartTicks(pid), startTicks, "the innocent process was killed");
       } finally {
-        const ended = once(innocent, "exit");
         innocent.kill("SIGKILL");
         await ended;
       }
