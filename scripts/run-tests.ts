@@ -1,4 +1,4 @@
-// Runs suites of tests (folders of test/) and ends with the line `N passed, N failed, N skipped`.
+// Runs suites of tests (folders of tests/) and ends with the line `N passed, N failed, N skipped`.
 import { globSync } from "node:fs";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
@@ -10,8 +10,8 @@ const fileTimeoutMs = 3_600_000;
 const counts = { passed: 0, failed: 0, skipped: 0 };
 
 async function runSuite(suite: string): Promise<void> {
-  const files = globSync(`test/${suite}/**/*.test.ts`).toSorted();
-  if (files.length === 0) throw new Error(`test/${suite} has no test`);
+  const files = globSync(`tests/${suite}/**/*.test.ts`).toSorted();
+  if (files.length === 0) throw new Error(`tests/${suite} has no test`);
   process.stdout.write(`\n${suite}: ${files.length} files\n`);
   const events = run({ files, concurrency: sideBySide.has(suite) ? 2 : 1, timeout: fileTimeoutMs });
   events.on("test:pass", ({ details, skip, todo }) => {

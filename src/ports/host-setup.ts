@@ -8,7 +8,15 @@ export interface Finding {
 }
 
 export interface Leak {
-  readonly kind: "vmm" | "bridge" | "tap" | "mount" | "run-folder" | "dns" | "filter" | "temporary-file";
+  readonly kind:
+    | "vmm"
+    | "bridge"
+    | "tap"
+    | "mount"
+    | "run-folder"
+    | "dns"
+    | "filter"
+    | "temporary-file";
   readonly name: string;
   readonly detail: string;
 }

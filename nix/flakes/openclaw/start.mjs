@@ -16,7 +16,9 @@ for (const folder of [stateFolder, homeFolder, temporaryFolder]) {
 
 const secrets = readJson(secretsFile, {});
 if (typeof secrets[tokenName] !== "string" || secrets[tokenName] === "") {
-  console.error(`openclaw-start: ${secretsFile} has no ${tokenName}; set it with mvm tenant secrets set`);
+  console.error(
+    `openclaw-start: ${secretsFile} has no ${tokenName}; set it with mvm tenant secrets set`,
+  );
   // What the service manager knows as an error of configuration.
   process.exit(78);
 }
@@ -99,7 +101,8 @@ function secretReference(name) {
 function providerKeys() {
   const keys = {};
   for (const [name, value] of Object.entries(secrets)) {
-    const known = /^(?!OPENCLAW_)[A-Z][A-Z0-9_]{0,100}_(?:API_KEY|OAUTH_TOKEN|BOT_TOKEN|APP_TOKEN|SIGNING_SECRET)$/;
+    const known =
+      /^(?!OPENCLAW_)[A-Z][A-Z0-9_]{0,100}_(?:API_KEY|OAUTH_TOKEN|BOT_TOKEN|APP_TOKEN|SIGNING_SECRET)$/;
     if (known.test(name) && name !== "TELEGRAM_BOT_TOKEN" && typeof value === "string") {
       keys[name] = value;
     }

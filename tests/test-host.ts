@@ -30,7 +30,7 @@ export interface MvmOptions {
 }
 
 /** Runs `bin/mvm` under the given roots; any exit code is an answer. Standard input is empty unless given. */
-export async function runMvm(
+async function runMvm(
   roots: Roots,
   args: readonly string[],
   options: MvmOptions = {},
@@ -56,7 +56,7 @@ export async function runMvm(
 }
 
 /** The variables by which mvm finds its roots. */
-export function environmentOf(roots: Roots): Record<string, string> {
+function environmentOf(roots: Roots): Record<string, string> {
   return {
     MVM_STATE_DIR: roots.stateDir,
     MVM_CONFIG_DIR: roots.configDir,
@@ -71,7 +71,7 @@ let prepared: Promise<string> | undefined;
  * here. It is made once for all checkouts, in MVM_TEST_CACHE or /var/cache/mvm-test, and brought up to
  * date when what it is made of changed. Only its payloads and `host.json` are meant to be used.
  */
-export function preparedStateDir(): Promise<string> {
+function preparedStateDir(): Promise<string> {
   prepared ??= prepare();
   return prepared;
 }

@@ -16,7 +16,7 @@ interface LintConfig {
 /** The folders of `src/` that the architecture's table names, with what each may import. */
 async function tabled(): Promise<Map<string, string>> {
   const text = await readFile(join(projectDir, "docs", "architecture.md"), "utf8");
-  const rows = [...text.matchAll(/^\| `src\/([a-z-]+)\/` \|.*\| ([^|]+) \|$/gm)];
+  const rows = [...text.matchAll(/^\| `src\/([a-z-]+)\/` *\|.*\| ([^|]+) \|$/gm)];
   return new Map(rows.map(([, name = "", imports = ""]) => [name, imports.trim()]));
 }
 
@@ -69,7 +69,7 @@ test("no source file is longer than 400 lines", async () => {
 test("an import that the architecture forbids fails the linter, and passes once it is gone", async () => {
   const folder = await mkdtemp(join(tmpdir(), "mvm-lint-"));
   try {
-    await cp(join(projectDir, "test", "lint-fixture"), folder, { recursive: true });
+    await cp(join(projectDir, "tests", "lint-fixture"), folder, { recursive: true });
     await copyFile(join(projectDir, ".oxlintrc.json"), join(folder, ".oxlintrc.json"));
     const lint = (): { status: number | null; output: string } => {
       const program = join(projectDir, "node_modules", ".bin", "oxlint");

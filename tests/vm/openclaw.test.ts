@@ -87,9 +87,8 @@ describe("an OpenClaw deployment", () => {
   });
 
   it("keeps OpenClaw's state on the data disk", async () => {
-    const [worker] = (await node.instances("demo")).filter(({ address }) =>
-      address.startsWith("demo/workers/"),
-    );
+    const instances = await node.instances("demo");
+    const worker = instances.find(({ address }) => address.startsWith("demo/workers/"));
     assert.ok(worker);
     const mounts = await node.exec(worker.address, "grep", " /data ", "/proc/mounts");
     assert.match(mounts.stdout, /^\/dev\/vd. \/data ext4 rw/);

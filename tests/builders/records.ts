@@ -67,7 +67,7 @@ export function aVmm(pid = 100): VmmRecord {
 }
 
 /** The state that goes with a status; `since` is an hour ago unless given. */
-export function stateOf(status: InstanceStatus, since: string = secondsAgo(3600)): InstanceState {
+function stateOf(status: InstanceStatus, since: string = secondsAgo(3600)): InstanceState {
   switch (status) {
     case "running":
     case "warm":
