@@ -1,8 +1,8 @@
 import type { Pool } from "../domain/pool.ts";
 import type { PlanInput } from "./plan.ts";
 
-/** One that is not healthy after so long does not keep others waiting. */
-const longestTurnMs = 240_000;
+/** One that is not healthy after so long, or after its pool's start timeout, does not keep others waiting. */
+const longestTurnMs = 600_000;
 
 /**
  * Bounds how many instances boot at once. More vCPUs than the host has cores do not boot sooner
@@ -15,12 +15,14 @@ export class StartLimit {
   constructor(input: PlanInput) {
     this.#limit = input.startingVcpus;
     for (const { pools, instances } of input.tenants) {
-      const vcpus = new Map(pools.map((pool) => [pool.pool_id, pool.instance_resources.vcpus]));
+      const poolOf = new Map(pools.map((pool) => [pool.pool_id, pool]));
       for (const { record, health } of instances) {
         const { state } = record;
         if (state.status !== "running" || health === "healthy" || health === "unhealthy") continue;
-        if (input.nowMs - Date.parse(state.since) > longestTurnMs) continue;
-        this.#starting += vcpus.get(record.pool_id) ?? 0;
+        const pool = poolOf.get(record.pool_id);
+        const turnMs = Math.min(longestTurnMs, (pool?.start_timeout_seconds ?? 0) * 1000);
+        if (input.nowMs - Date.parse(state.since) > turnMs) continue;
+        this.#starting += pool?.instance_resources.vcpus ?? 0;
       }
     }
   }
