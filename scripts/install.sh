@@ -20,8 +20,10 @@ fi
 
 installed=node_modules/.package-lock.json
 if [ ! -d "$wanted" ] || [ ! "$installed" -nt package-lock.json ]; then
+  # Not `npm ci`: it fails when the lock file lacks a package for another system, and a registry mirror
+  # need not have those. This one too takes the versions of the lock file and checks their SHA-512.
   # shellcheck disable=SC2086 # empty means: leave nothing out
-  npm ci --ignore-scripts --no-audit --no-fund $omit
+  npm install --no-save --ignore-scripts --no-audit --no-fund $omit
   touch "$installed"
 fi
 npm run --silent build
