@@ -19,13 +19,6 @@ import type { NodeContext } from "./node/context.ts";
 import type { NodeOperations } from "./node/operations.ts";
 import type { HostSetup } from "./ports/host-setup.ts";
 
-/**
- * First uid of the VMMs. systemd leaves the range from 1879048192 unused, so no person, service or
- * container of the host has one of them.
- */
-const vmUidBase = 1_900_000_000;
-/** Above every instance's uid, which is at most base + 4095 · 256 + 254. */
-const builderUid = vmUidBase + 4096 * 256 - 1;
 const bootTimeoutMs = 180_000;
 const buildTimeoutMs = 3_600_000;
 
@@ -55,6 +48,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
     { instanceRunRoot },
     { MicrovmImageBuilder },
     { writeGuestInitrd },
+    { vmUids },
   ] = await Promise.all([
     import("./host/exec.ts"),
     import("./host/drives/host-drives.ts"),
@@ -72,10 +66,11 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
     import("./host/roots.ts"),
     import("./image/microvm-image-builder.ts"),
     import("./image/guest-image.ts"),
+    import("./host/vmm/uids.ts"),
   ]);
   const exec = new HostExec();
   const vmm = new QemuVmm(() => requirePlatform(roots.stateDir));
-  const network = new LinuxNetwork({ exec, ...roots, vmUidBase });
+  const network = new LinuxNetwork({ exec, ...roots, vmUidBase: vmUids.first });
   const store = new FileStore(roots);
   const locks = new FileLocks(roots, { signal });
   const onProgress = (line: string): void => out.progress(line);
@@ -83,7 +78,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
   return {
     node: {
       settings: {
-        vmUidBase,
+        vmUidBase: vmUids.first,
         instanceRunRoot: instanceRunRoot(roots),
         bootTimeoutMs,
         buildTimeoutMs,
@@ -99,7 +94,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
         projectDir,
         exec,
         vmm,
-        uid: builderUid,
+        uid: vmUids.builder,
         builtBy: `mvm ${version}`,
         now: () => new Date(systemClock.nowMs()),
       }),
@@ -124,7 +119,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
       locks,
       projectDir,
       version,
-      builderUid,
+      builderUid: vmUids.builder,
       clock: systemClock,
       onProgress,
       writeInitrd: (path) =>

@@ -32,6 +32,12 @@ export async function processArguments(pid: number): Promise<string[] | undefine
   return text === undefined || text === "" ? undefined : text.replace(/\0$/, "").split("\0");
 }
 
+/** The real uid of a process, or undefined when it is gone. */
+export async function processUid(pid: number): Promise<number | undefined> {
+  const uid = /^Uid:\t(\d+)/m.exec((await readProc(`/proc/${pid}/status`)) ?? "")?.[1];
+  return uid === undefined ? undefined : Number(uid);
+}
+
 /** The pids of all processes. */
 export async function listPids(): Promise<number[]> {
   const names = await readdir("/proc");

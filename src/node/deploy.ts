@@ -1,5 +1,7 @@
+import { tenantNetwork } from "../domain/address-plan.ts";
 import { ConflictError } from "../domain/errors.ts";
 import type { TenantId } from "../domain/ids.ts";
+import type { Pool } from "../domain/pool.ts";
 import type { Template } from "../domain/templates.ts";
 import { type NodeContext, timestamp } from "./context.ts";
 import { makePool } from "./pools.ts";
@@ -26,7 +28,11 @@ export async function deployTemplate(
     await ensureTenant(context, request);
     for (const pool of template.pools) {
       const { pools } = await loadTenant(context, tenant);
-      if (pools.some(({ pool_id }) => pool_id === pool.pool_id)) continue;
+      const existing = pools.find(({ pool_id }) => pool_id === pool.pool_id);
+      if (existing !== undefined) {
+        refuseOtherFlake(request, existing);
+        continue;
+      }
       await makePool(context, {
         address: { tenant, pool: pool.pool_id },
         role: pool.role,
@@ -55,6 +61,7 @@ async function ensureTenant(context: NodeContext, request: DeployRequest): Promi
     });
     return;
   }
+  refuseOtherNetwork(request, existing.net_id);
   if (existing.template !== request.template.name || existing.destroying) {
     throw new ConflictError(
       existing.destroying
@@ -63,6 +70,26 @@ async function ensureTenant(context: NodeContext, request: DeployRequest): Promi
       { hint: "choose another name, or destroy that tenant first" },
     );
   }
+}
+
+function refuseOtherFlake(request: DeployRequest, pool: Pool): void {
+  if (request.flakeRef === undefined || request.flakeRef === pool.flake_ref) return;
+  throw new ConflictError(
+    `pool ${pool.tenant_id}/${pool.pool_id} exists and is built from ${pool.flake_ref}`,
+    { hint: "leave --flake out to go on with it, or choose another name" },
+  );
+}
+
+/** A deployment that exists keeps its network: flags that ask for another one are not silently left out. */
+function refuseOtherNetwork(request: DeployRequest, netId: number): void {
+  const { subnet } = tenantNetwork(netId);
+  if ((request.netId ?? netId) === netId && (request.subnet ?? subnet) === subnet) return;
+  throw new ConflictError(
+    `tenant ${request.tenant} exists with net id ${netId}, subnet ${subnet}`,
+    {
+      hint: "leave --net-id and --subnet out to go on with it",
+    },
+  );
 }
 
 /** Makes the secrets of a template that are not there yet; one that exists is never changed. */

@@ -34,6 +34,11 @@ export async function locateInstance(
 export async function operatorStart(context: NodeContext, address: InstanceAddress): Promise<void> {
   await byHand(context, address, "starting", async (instance, usage, pool) => {
     if (instance.state.status === "running") return;
+    if (instance.state.status === "warm") {
+      throw new ConflictError(`${formatInstance(address)} is warm: it has its VMM already`, {
+        hint: `let it run with: mvm instance wake ${formatInstance(address)}`,
+      });
+    }
     // A first start may be the tenant's first need of its network.
     await applyNetworks(context);
     refuseExcess(address, usage.takeStart(pool, false));
@@ -108,7 +113,7 @@ async function withGuest<T>(
   if (instance.state.status !== "running") {
     throw new ConflictError(
       `${formatInstance(address)} is ${instance.state.status}: its guest answers only while it runs`,
-      { hint: "see its console: mvm instance logs --console" },
+      { hint: `see its console: mvm instance logs ${formatInstance(address)} --console` },
     );
   }
   const process = await vmmProcessOf(context, address);

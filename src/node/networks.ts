@@ -7,8 +7,11 @@ import type { NodeContext } from "./context.ts";
 /** Makes the host's bridges, TAPs, filter and DNS what the records of all tenants say. */
 export async function applyNetworks(context: NodeContext): Promise<void> {
   await context.locks.withNode("changing the network", async () => {
-    const { tenants } = await context.store.load();
-    await context.network.apply(tenants.filter(hasNetwork).map(tenantNetworkState));
+    const { tenants, corrupt } = await context.store.load();
+    // What a record that cannot be read stands for may run: its links are left alone.
+    await context.network.apply(tenants.filter(hasNetwork).map(tenantNetworkState), {
+      keepUnknown: corrupt.length > 0,
+    });
   });
 }
 

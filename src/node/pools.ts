@@ -20,7 +20,7 @@ import { destroyInstance } from "./actions/destroy.ts";
 import { type NodeContext, timestamp } from "./context.ts";
 import { observeTenant } from "./observe.ts";
 import { type ReconcileResult, reconcileTenant } from "./reconcile.ts";
-import { findPool, loadTenant } from "./records.ts";
+import { findPool, loadTenant, refuseCorrupt } from "./records.ts";
 import { collectImages } from "./tenants.ts";
 
 export interface PoolRequest {
@@ -47,6 +47,7 @@ export async function createPool(context: NodeContext, request: PoolRequest): Pr
 /** As `createPool`, for a caller that holds the tenant's lock. */
 export async function makePool(context: NodeContext, request: PoolRequest): Promise<Pool> {
   const { address } = request;
+  await refuseCorrupt(context, address.tenant);
   const records = await loadTenant(context, address.tenant);
   if (records.pools.some(({ pool_id }) => pool_id === address.pool)) {
     throw new ConflictError(`pool ${formatPool(address)} exists already`, {
@@ -128,6 +129,7 @@ export async function destroyPool(
   options: { readonly force: boolean; readonly wipe: boolean },
 ): Promise<void> {
   await context.locks.withTenant(address.tenant, `destroying ${formatPool(address)}`, async () => {
+    await refuseCorrupt(context, address.tenant);
     const records = await loadTenant(context, address.tenant);
     const pool = findPool(records, address);
     const members = records.instances.filter(({ pool_id }) => pool_id === address.pool);

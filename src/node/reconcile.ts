@@ -120,7 +120,10 @@ async function executeRound(
     }
   };
   const workers = Math.min(context.settings.parallelActions, queue.length);
-  await Promise.all(Array.from({ length: workers }, worker));
+  // All of them end before the caller lets the tenant's lock go, also when one was interrupted: a worker
+  // that went on without the lock could bring back what another command has destroyed meanwhile.
+  const ends = await Promise.allSettled(Array.from({ length: workers }, worker));
+  for (const end of ends) if (end.status === "rejected") throw end.reason;
 }
 
 async function executeOne(

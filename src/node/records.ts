@@ -1,4 +1,4 @@
-import { NotFoundError } from "../domain/errors.ts";
+import { ConflictError, NotFoundError } from "../domain/errors.ts";
 import {
   type InstanceAddress,
   type PoolAddress,
@@ -10,6 +10,16 @@ import type { Instance, Operation } from "../domain/instance.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { TenantRecords } from "../ports/store.ts";
 import { type NodeContext, timestamp } from "./context.ts";
+
+/** Refuses to make or remove anything where a record cannot be read: it may stand for something that runs. @throws ConflictError */
+export async function refuseCorrupt(context: NodeContext, tenant: TenantId): Promise<void> {
+  const { corrupt } = await context.store.load();
+  const broken = corrupt.find(({ path }) => path.includes(`/tenants/${tenant}/`));
+  if (broken === undefined) return;
+  throw new ConflictError(`${broken.path} cannot be used: ${broken.problem}`, {
+    hint: "restore it from a backup, or move it away if what it stood for is gone",
+  });
+}
 
 /** @throws NotFoundError */
 export async function loadTenant(context: NodeContext, id: TenantId): Promise<TenantRecords> {

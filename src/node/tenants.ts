@@ -7,7 +7,7 @@ import type { Tenant } from "../domain/tenant.ts";
 import { destroyInstance } from "./actions/destroy.ts";
 import { type NodeContext, timestamp } from "./context.ts";
 import { applyNetworks } from "./networks.ts";
-import { loadTenant } from "./records.ts";
+import { loadTenant, refuseCorrupt } from "./records.ts";
 
 export interface TenantRequest {
   readonly tenant: TenantId;
@@ -29,15 +29,12 @@ export async function createTenant(context: NodeContext, request: TenantRequest)
 export async function makeTenant(context: NodeContext, request: TenantRequest): Promise<Tenant> {
   const wanted = wantedNetId(request);
   return context.locks.withNode("allocating a net id", async () => {
-    const { tenants, corrupt } = await context.store.load();
+    await refuseCorrupt(context, request.tenant);
+    const { tenants } = await context.store.load();
     if (tenants.some(({ tenant }) => tenant.tenant_id === request.tenant)) {
       throw new ConflictError(`tenant ${request.tenant} exists already`, {
         hint: `see: mvm tenant info ${request.tenant}`,
       });
-    }
-    const broken = corrupt.find(({ path }) => path.includes(`/${request.tenant}/`));
-    if (broken !== undefined) {
-      throw new ConflictError(`tenant ${request.tenant} exists, but ${broken.path} is corrupt`);
     }
     const inUse = new Map(tenants.map(({ tenant }) => [tenant.net_id, tenant.tenant_id]));
     const owner = wanted === undefined ? undefined : inUse.get(wanted);
@@ -75,6 +72,7 @@ export async function destroyTenant(
   options: { readonly force: boolean; readonly wipe: boolean },
 ): Promise<void> {
   await context.locks.withTenant(id, "destroying the tenant", async () => {
+    await refuseCorrupt(context, id);
     const { tenant, pools, instances } = await loadTenant(context, id);
     if (pools.length > 0 && !options.force && !tenant.destroying) {
       throw new ConflictError(
@@ -103,6 +101,7 @@ export async function collectImages(context: NodeContext): Promise<void> {
     const { tenants, corrupt } = await context.store.load();
     // A record that cannot be read may refer to any of them.
     if (corrupt.length > 0) return;
+    await context.builder.sweep();
     const kept = new Set(tenants.flatMap(({ pools }) => pools.flatMap((pool) => pool.revisions)));
     await context.images.collect(kept);
   });

@@ -23,12 +23,17 @@ export interface NetworkInventory {
   readonly filterTables: boolean;
 }
 
+export interface ApplyOptions {
+  /** Leaves bridges, TAPs and DNS servers that are not named, for when not every record could be read. The filter lets nothing through for them. */
+  readonly keepUnknown?: boolean;
+}
+
 /**
  * Bridges, TAPs, packet filter and DNS of the tenants on this host. The caller holds the node lock.
  * Every call is ensure-style: doing it twice is doing it once.
  */
 export interface Network {
   /** Makes the host equal to `tenants`: all of them, since the packet filter is one atomic batch. Removes bridges, TAPs and DNS servers of this node that are not named. */
-  apply(tenants: readonly TenantNetworkState[]): Promise<void>;
+  apply(tenants: readonly TenantNetworkState[], options?: ApplyOptions): Promise<void>;
   inventory(): Promise<NetworkInventory>;
 }

@@ -8,6 +8,7 @@ import type { Revision } from "../../src/domain/revision.ts";
 import { HostExec } from "../../src/host/exec.ts";
 import { preparePayloads } from "../../src/host/payloads/prepare.ts";
 import { QemuVmm } from "../../src/host/vmm/qemu/qemu-vmm.ts";
+import { vmUids } from "../../src/host/vmm/uids.ts";
 import { MicrovmImageBuilder } from "../../src/image/microvm-image-builder.ts";
 
 const projectDir = join(import.meta.dirname, "..", "..");
@@ -50,7 +51,7 @@ describe("building an image in a builder microVM", { skip }, () => {
       projectDir,
       exec,
       vmm,
-      uid: 64_000,
+      uid: vmUids.builder,
       builtBy: "test",
       now: () => new Date(),
       cache,
@@ -197,7 +198,7 @@ describe("building an image in a builder microVM", { skip }, () => {
       id: buildId,
       runDir: join(root, "run", "b", buildId),
       logDir: join(folder, "logs"),
-      uid: 64_000,
+      uid: vmUids.builder,
       vcpus: 1,
       memMib: 256,
       kernelPath: join(payloads, "kernel", "vmlinuz"),

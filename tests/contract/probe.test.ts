@@ -6,6 +6,7 @@ import { HostExec } from "../../src/host/exec.ts";
 import { readPlatform } from "../../src/host/setup/platform-file.ts";
 import { probePlatform } from "../../src/host/vmm/qemu/probe.ts";
 import { QemuVmm } from "../../src/host/vmm/qemu/qemu-vmm.ts";
+import { vmUids } from "../../src/host/vmm/uids.ts";
 import { freshRoots } from "../test-host.ts";
 
 const skip = process.getuid?.() === 0 ? false : "needs root";
@@ -18,7 +19,7 @@ test("the probe finds a way to run guests here, and leaves nothing", { skip }, a
     kernelPath: join(roots.stateDir, "payloads", "kernel", "vmlinuz"),
     initrdPath: join(roots.stateDir, "payloads", "probe-initrd"),
     runDir,
-    uid: 1_968_574_401,
+    uid: vmUids.builder,
     exec: new HostExec(),
     onProgress: (line) => progress.push(line),
   });

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { vmUids } from "../../src/host/vmm/uids.ts";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile, readdir, truncate, writeFile } from "node:fs/promises";
@@ -11,7 +12,7 @@ import { writeInitramfs } from "../../src/image/initramfs.ts";
 import type { Vmm, VmmProcess, VmmSpec } from "../../src/ports/vmm.ts";
 import { type TestRoots, freshRoots } from "../test-host.ts";
 
-const uid = 1_968_574_400;
+const uid = vmUids.first + 300;
 const bootTimeoutMs = 60_000;
 /** A guest that shows its drives, tries to write to each, and then counts aloud for ever. */
 const guestInit = `#!/bin/busybox sh

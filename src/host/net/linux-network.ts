@@ -2,7 +2,12 @@ import { join } from "node:path";
 import { z } from "zod";
 import { UsageError } from "../../domain/errors.ts";
 import type { Exec } from "../../ports/exec.ts";
-import type { Network, NetworkInventory, TenantNetworkState } from "../../ports/network.ts";
+import type {
+  ApplyOptions,
+  Network,
+  NetworkInventory,
+  TenantNetworkState,
+} from "../../ports/network.ts";
 import { DnsServers } from "./dns-servers.ts";
 import { restoreForwarding, turnForwardingOn } from "./forwarding.ts";
 import { applyLinkSettings } from "./link-settings.ts";
@@ -62,19 +67,23 @@ export class LinuxNetwork implements Network {
     });
   }
 
-  async apply(tenants: readonly TenantNetworkState[]): Promise<void> {
+  async apply(
+    tenants: readonly TenantNetworkState[],
+    { keepUnknown = false }: ApplyOptions = {},
+  ): Promise<void> {
     checkDistinct(tenants);
-    await this.#dns.keepOnly(new Set(tenants.map((tenant) => tenant.network.netId)));
+    if (!keepUnknown)
+      await this.#dns.keepOnly(new Set(tenants.map((tenant) => tenant.network.netId)));
     const observed = await this.#observe();
     const plan = planLinks(observed, tenants, this.#portKinds);
-    await this.#ipBatch(plan.remove);
+    if (!keepUnknown) await this.#ipBatch(plan.remove);
     const ruleset = renderRuleset(tenants, {
       vmUidBase: this.#vmUidBase,
       hostNetworks: hostNetworks(observed),
     });
     await this.#exec.run("nft", ["-f", "-"], { timeoutMs: toolTimeoutMs, input: ruleset });
     if (tenants.length === 0) {
-      await restoreForwarding(this.#formerPath);
+      if (!keepUnknown) await restoreForwarding(this.#formerPath);
       return;
     }
     await turnForwardingOn(this.#formerPath);

@@ -15,6 +15,9 @@ export async function buildImage(context: NodeContext, address: PoolAddress): Pr
     signal: context.signal,
     onProgress: (line: string): void => context.onProgress(`${formatPool(address)}: ${line}`),
   };
+  for (const line of await context.builder.sweep()) {
+    context.onProgress(`removed what a build that died left: ${line}`);
+  }
   const key = await context.builder.key(request);
   const revision = await context.locks.withBuild(key, `building ${formatPool(address)}`, () =>
     context.builder.build(request),

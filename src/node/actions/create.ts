@@ -2,6 +2,7 @@ import { allocateOffset } from "../../domain/address-plan.ts";
 import { ConflictError } from "../../domain/errors.ts";
 import { type InstanceAddress, type PoolAddress, formatInstance } from "../../domain/ids.ts";
 import { type Instance, addressOf } from "../../domain/instance.ts";
+import type { TenantRecords } from "../../ports/store.ts";
 import { type NodeContext, timestamp } from "../context.ts";
 import { findPool, loadTenant } from "../records.ts";
 
@@ -13,7 +14,7 @@ export async function createInstance(
   const instance = await context.locks.withNode("making an instance", async () => {
     const records = await loadTenant(context, address.tenant);
     const pool = findPool(records, address);
-    const offset = allocateOffset(new Set(records.instances.map((other) => other.net_offset)));
+    const offset = allocateOffset(await usedOffsets(context, records));
     if (offset === undefined) {
       throw new ConflictError(`tenant ${address.tenant} has no address left in its subnet`, {
         hint: "destroy instances that are no longer needed",
@@ -37,6 +38,16 @@ export async function createInstance(
   });
   context.onProgress(`${formatInstance(addressOf(instance))}: created`);
   return addressOf(instance);
+}
+
+/** Offsets of all instances, and of TAPs that are there: one without a readable record may still run. */
+async function usedOffsets(context: NodeContext, records: TenantRecords): Promise<Set<number>> {
+  const { taps } = await context.network.inventory();
+  const prefix = `tn${records.tenant.net_id}i`;
+  return new Set([
+    ...records.instances.map((other) => other.net_offset),
+    ...taps.filter((tap) => tap.startsWith(prefix)).map((tap) => Number(tap.slice(prefix.length))),
+  ]);
 }
 
 async function unusedId(context: NodeContext): Promise<Instance["instance_id"]> {

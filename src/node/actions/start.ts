@@ -1,7 +1,7 @@
 import { instanceNetwork, tenantNetwork } from "../../domain/address-plan.ts";
 import { ConflictError, OperationError, describeError } from "../../domain/errors.ts";
 import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
-import { type Instance, addressOf, statusOf } from "../../domain/instance.ts";
+import { type Instance, addressOf, statusOf, vmmOf } from "../../domain/instance.ts";
 import { assertTransition } from "../../domain/lifecycle.ts";
 import type { Pool } from "../../domain/pool.ts";
 import { roleHasConfigAndSecrets } from "../../domain/roles.ts";
@@ -11,6 +11,7 @@ import { type NodeContext, timestamp } from "../context.ts";
 import { guestConfigOf } from "../guest-config.ts";
 import { applyNetworks } from "../networks.ts";
 import { begin, loadInstance } from "../records.ts";
+import { livingVmms } from "./end-vmm.ts";
 import { failInstance } from "./fail.ts";
 
 /**
@@ -37,6 +38,11 @@ export async function startInstance(
     await context.store.saveInstance(current);
   }
   assertTransition(formatInstance(address), statusOf(current), "running");
+  if (vmmOf(current) !== undefined || (await livingVmms(context, address)).length > 0) {
+    throw new ConflictError(
+      `${formatInstance(address)} has a VMM already; no second one is started`,
+    );
+  }
   context.onProgress(`${formatInstance(address)}: starting`);
   current = await begin(context, { ...current, spare }, "start", "network");
   try {

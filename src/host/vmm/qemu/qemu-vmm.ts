@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdir, open, readFile, rm } from "node:fs/promises";
+import { mkdir, open, readFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import type { Duplex } from "node:stream";
@@ -15,8 +15,10 @@ import {
   listPids,
   processArguments,
   processStartTicks,
+  processUid,
   signalProcess,
 } from "../../processes.ts";
+import { isVmmUid } from "../uids.ts";
 import { agentSocketPath, qemuArguments, qemuProgram, qmpSocketPath } from "./command-line.ts";
 import type { QemuPlatform } from "./platform.ts";
 import { QmpClient } from "./qmp-client.ts";
@@ -48,9 +50,6 @@ export class QemuVmm implements Vmm {
     await requireTaps(spec);
     await mkdir(spec.runDir, { recursive: true, mode: 0o700 });
     await mkdir(spec.logDir, { recursive: true, mode: 0o700 });
-    // QEMU cannot bind a socket whose name a dead QEMU left behind.
-    await rm(qmpSocketPath(spec.runDir), { force: true });
-    await rm(agentSocketPath(spec.runDir), { force: true });
     const log = await open(join(spec.logDir, "vmm.log"), "w", 0o600);
     try {
       const child = spawn("setpriv", ["--no-new-privs", "--", qemuProgram, ...args], {
@@ -66,14 +65,20 @@ export class QemuVmm implements Vmm {
       // Whoever loses the race below must not become an unhandled rejection later.
       failed.promise.catch(() => undefined);
       child.unref();
+      const decided = new AbortController();
+      const signals = signal === undefined ? [decided.signal] : [decided.signal, signal];
       try {
-        return await Promise.race([failed.promise, this.#untilRunning(spec, child.pid, signal)]);
+        const running = this.#untilRunning(spec, child.pid, AbortSignal.any(signals));
+        return await Promise.race([failed.promise, running]);
       } catch (error) {
         child.kill("SIGKILL");
         if (error instanceof HostLacksError) throw error;
         throw new OperationError(`VMM ${spec.id} did not start: ${await startupLog(spec)}`, {
           cause: error,
         });
+      } finally {
+        // A QEMU that failed is not asked for its status any longer.
+        decided.abort();
       }
     } finally {
       await log.close();
@@ -117,12 +122,12 @@ export class QemuVmm implements Vmm {
   async #untilRunning(
     spec: VmmSpec,
     pid: number | undefined,
-    signal?: AbortSignal,
+    signal: AbortSignal,
   ): Promise<VmmProcess> {
     if (pid === undefined) throw new OperationError("QEMU was not spawned");
     const deadlineMs = performance.now() + startTimeoutMs;
     while (performance.now() < deadlineMs) {
-      signal?.throwIfAborted();
+      signal.throwIfAborted();
       const startTicks = await processStartTicks(pid);
       if (startTicks !== undefined && (await statusOf(spec.runDir)) === "running") {
         return { id: spec.id, runDir: spec.runDir, pid, startTicks };
@@ -183,6 +188,9 @@ async function identify(pid: number, runRoot: string): Promise<VmmProcess | unde
   if (id === undefined || socket === undefined) return undefined;
   const runDir = dirname(socket.replaceAll(",,", ","));
   if (!runDir.startsWith(`${runRoot}/`)) return undefined;
+  // Anyone may start a program with these arguments; only root and VMMs have these uids.
+  const uid = await processUid(pid);
+  if (uid === undefined || !isVmmUid(uid)) return undefined;
   const startTicks = await processStartTicks(pid);
   return startTicks === undefined ? undefined : { id, runDir, pid, startTicks };
 }
