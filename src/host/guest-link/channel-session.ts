@@ -151,7 +151,7 @@ export class ChannelSession implements GuestSession {
         throw error;
       }
     };
-    for await (const chunk of stdin) {
+    for await (const chunk of takeUntil(stdin, done)) {
       const bytes = Buffer.from(chunk);
       for (let start = 0; start < bytes.length; start += maxStreamChunkBytes) {
         if (!(await send(bytes.toString("base64", start, start + maxStreamChunkBytes), false)))
@@ -159,5 +159,29 @@ export class ChannelSession implements GuestSession {
       }
     }
     await send("", true);
+  }
+}
+
+/** What comes of `source` until `done`: what is still to come then may never come, as from a terminal. */
+async function* takeUntil<T>(
+  source: AsyncIterable<T>,
+  done: AbortSignal,
+): AsyncGenerator<T, void, undefined> {
+  const iterator = source[Symbol.asyncIterator]();
+  const ended = Promise.withResolvers<undefined>();
+  const onDone = (): void => ended.resolve(undefined);
+  done.addEventListener("abort", onDone, { once: true });
+  if (done.aborted) onDone();
+  try {
+    for (;;) {
+      const result = await Promise.race([iterator.next(), ended.promise]);
+      if (result === undefined || result.done === true) return;
+      yield result.value;
+    }
+  } finally {
+    done.removeEventListener("abort", onDone);
+    // Not awaited: a generator that waits for its next chunk returns only when that has come. How it
+    // ends concerns nobody then: the command has its exit code.
+    iterator.return?.().catch(() => undefined);
   }
 }

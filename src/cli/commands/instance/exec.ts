@@ -45,13 +45,19 @@ export const instanceExec: Command<CliContext> = buildCommand<Flags, string[], C
       });
     }
     const node = await this.node();
-    const exitCode = await node.exec(await resolveInstance(node, name), {
-      command,
-      timeoutMs: timeout * 1000,
-      signal: this.signal,
-      ...(interactive ? { stdin: this.stdin } : {}),
-      onOutput: (stream, bytes) => this.out.raw(stream, bytes),
-    });
-    this.exitWith(exitCode);
+    const instance = await resolveInstance(node, name);
+    try {
+      const exitCode = await node.exec(instance, {
+        command,
+        timeoutMs: timeout * 1000,
+        signal: this.signal,
+        ...(interactive ? { stdin: this.stdin } : {}),
+        onOutput: (stream, bytes) => this.out.raw(stream, bytes),
+      });
+      this.exitWith(exitCode);
+    } finally {
+      // An input that never ends, such as a terminal, would keep this process.
+      if (interactive) this.stdin.destroy();
+    }
   },
 });

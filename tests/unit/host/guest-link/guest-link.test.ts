@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { duplexPair } from "node:stream";
+import { PassThrough, duplexPair } from "node:stream";
 import type { Duplex } from "node:stream";
 import { after, before, test } from "node:test";
 import { ConflictError, NotFoundError, OperationError } from "../../../../src/domain/errors.ts";
@@ -244,5 +244,35 @@ void test("an interrupted command is cancelled in the guest", async () => {
   });
   await assert.rejects(session.exec({ ...run, signal: abort.signal }), /interrupted/);
   await cancelled.promise;
+  session.close();
+});
+
+void test("a command that ended does not keep an input that never ends", async () => {
+  const session = await openTo((request, guest) => {
+    guest.write(encodeFrame({ id: request.id, ok: true, result: { exit_code: 4 } }));
+  });
+  const given = Promise.withResolvers<void>();
+  const stdin: AsyncIterable<Uint8Array> = {
+    [Symbol.asyncIterator]: () => ({
+      next: () => new Promise(() => undefined),
+      return: () => {
+        given.resolve();
+        return Promise.resolve({ done: true, value: undefined });
+      },
+    }),
+  };
+  assert.equal(await session.exec({ ...run, stdin }), 4);
+  await given.promise;
+  session.close();
+});
+
+void test("an input that fails after its command ended fails nobody", async () => {
+  const session = await openTo((request, guest) => {
+    guest.write(encodeFrame({ id: request.id, ok: true, result: { exit_code: 0 } }));
+  });
+  const stdin = new PassThrough();
+  assert.equal(await session.exec({ ...run, stdin }), 0);
+  stdin.destroy();
+  await new Promise(setImmediate);
   session.close();
 });
