@@ -30,6 +30,8 @@ const outputLimits: TarLimits = {
 };
 
 const maxAnswerBytes = 1024 * 1024;
+/** What nix/builder/build writes into mvm-result. */
+const answerNames: ReadonlySet<string> = new Set(["attribute", "out", "metadata.json", "closure"]);
 const chunkBytes = 1024 * 1024;
 const storeName = /^nix\/store\/[0-9a-df-np-sv-z]{32}-[\w+.?=-]{1,211}(?:\/|$)/;
 
@@ -70,9 +72,12 @@ export async function unpackSource(
     if (entry.name === "mvm-result-end") {
       complete = true;
     } else if (entry.name.startsWith("mvm-result/") && entry.kind === "file") {
+      const name = entry.name.slice("mvm-result/".length);
+      if (!answerNames.has(name)) throw refused(`${entry.name} is no answer of a builder`);
+      if (answers.has(name)) throw refused(`${entry.name} is there twice`);
       if (entry.sizeBytes > maxAnswerBytes) throw refused(`${entry.name} is too large`);
       const content = await readAll(source, entry.position, entry.sizeBytes);
-      answers.set(entry.name.slice("mvm-result/".length), content.toString("utf8").trim());
+      answers.set(name, content.toString("utf8").trim());
     } else if (entry.name === "mvm-result" && entry.kind === "folder") {
       continue;
     } else {

@@ -114,6 +114,8 @@ describe("the output of a builder", () => {
       Array.from({ length: 101 }, (_, index) => ({ name: `${store}/${index}` })),
     ],
     ["a long name beyond the limit", [{ name: "L", type: "L", content: "n".repeat(400) }]],
+    ["an answer nobody asked for", [{ name: "mvm-result/more", content: "x" }]],
+    ["an answer given twice", [{ name: "mvm-result/attribute", content: "default\n" }]],
     ["a large answer", [{ name: "mvm-result/attribute", content: "x".repeat(999_000), type: "7" }]],
   ];
   for (const [what, extra] of hostile) {
