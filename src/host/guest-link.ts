@@ -10,6 +10,7 @@ import { ChannelSession } from "./guest-link/channel-session.ts";
 import { exchangeHello } from "./guest-link/hello.ts";
 import { defaultGuestLinkLimits } from "./guest-link/limits.ts";
 import type { GuestLinkLimits } from "./guest-link/limits.ts";
+import { isErrno } from "./files.ts";
 import { isAlive } from "./processes.ts";
 
 /** In the run folder of a VMM: held by whoever talks to its guest. */
@@ -33,11 +34,7 @@ export class HostGuestLink implements GuestLink {
    */
   async open(process: VmmProcess, timeoutMs: number, signal?: AbortSignal): Promise<GuestSession> {
     const deadlineMs = performance.now() + timeoutMs;
-    const lock = await acquireFileLock(join(process.runDir, lockName), {
-      waitMs: timeoutMs,
-      label: `talks to the guest of ${process.id}`,
-      ...(signal === undefined ? {} : { signal }),
-    });
+    const lock = await acquireChannelLock(process, timeoutMs, signal);
     try {
       return await this.#openLocked(process, deadlineMs, lock, signal);
     } catch (error) {
@@ -62,7 +59,7 @@ export class HostGuestLink implements GuestLink {
       if (remainingMs <= 0) {
         throw new OperationError(`the guest agent of ${process.id} does not answer`, {
           cause: lastError,
-          hint: `see what the guest printed: mvm logs ${process.id} --console`,
+          hint: `see what the guest printed: mvm instance logs ${process.id} --console`,
         });
       }
       let channel: Duplex | undefined;
@@ -71,8 +68,7 @@ export class HostGuestLink implements GuestLink {
         channel = await this.#openChannel(process, timeoutMs, signal);
         const greeting = await exchangeHello(channel, timeoutMs, signal);
         return new ChannelSession(channel, greeting, this.#limits, () => {
-          // Its descriptor is closed whatever happens; a close that fails has no more to say.
-          lock.release().catch(() => undefined);
+          void releaseQuietly(lock);
         });
       } catch (error) {
         channel?.destroy();
@@ -99,5 +95,32 @@ export class HostGuestLink implements GuestLink {
       clearTimeout(timer);
       signal?.removeEventListener("abort", onAbort);
     }
+  }
+}
+
+/** @throws OperationError when there is no run folder, and as `acquireFileLock` does. */
+async function acquireChannelLock(
+  process: VmmProcess,
+  waitMs: number,
+  signal: AbortSignal | undefined,
+): Promise<FileLock> {
+  try {
+    return await acquireFileLock(join(process.runDir, lockName), {
+      waitMs,
+      label: `talks to the guest of ${process.id}`,
+      ...(signal === undefined ? {} : { signal }),
+    });
+  } catch (error) {
+    if (!isErrno(error, "ENOENT")) throw error;
+    throw new OperationError(`the VMM of ${process.id} has no run folder`, { cause: error });
+  }
+}
+
+async function releaseQuietly(lock: FileLock): Promise<void> {
+  try {
+    await lock.release();
+  } catch (error) {
+    // close(2): the descriptor is closed all the same, and with it the lock has gone.
+    if (!isErrno(error, "EIO")) throw error;
   }
 }

@@ -107,6 +107,7 @@ void test("a wrong nonce is no answer", async () => {
   await assert.rejects(link.open(vmm, 600), (error) => {
     assert.ok(error instanceof OperationError);
     assert.match(error.message, /does not answer/);
+    assert.match(error.hint ?? "", /mvm instance logs i-test0000 --console/);
     return true;
   });
 });
@@ -132,6 +133,16 @@ void test("a flood in place of Hello is bounded and ends in an error", async () 
 void test("a VMM that has ended is named without waiting", async () => {
   const link = linkTo(() => undefined);
   await assert.rejects(link.open({ ...vmm, startTicks: 1 }, 60_000), /has ended/);
+});
+
+void test("a VMM without a run folder is named as such", async () => {
+  const link = linkTo(() => undefined);
+  const lost = { ...vmm, runDir: join(runDir, "gone") };
+  await assert.rejects(link.open(lost, 1000), (error) => {
+    assert.ok(error instanceof OperationError);
+    assert.match(error.message, /the VMM of i-test0000 has no run folder/);
+    return true;
+  });
 });
 
 void test("one session at a time: the next waits until the first is closed", async () => {
