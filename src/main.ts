@@ -13,7 +13,9 @@ import {
   exitCodeOf,
 } from "./cli/exit-codes.ts";
 import { Output } from "./cli/output.ts";
+import { HostLacksError } from "./domain/errors.ts";
 import { parseInstanceId } from "./domain/ids.ts";
+import { isErrno } from "./host/files.ts";
 import type { Roots } from "./host/roots.ts";
 import type { NodeContext } from "./node/context.ts";
 import type { NodeOperations } from "./node/operations.ts";
@@ -75,6 +77,16 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
   const locks = new FileLocks(roots, { signal });
   const onProgress = (line: string): void => out.progress(line);
   const version = readVersion();
+  const builder = new MicrovmImageBuilder({
+    stateDir: roots.stateDir,
+    runDir: roots.runDir,
+    projectDir,
+    exec,
+    vmm,
+    uid: vmUids.builder,
+    builtBy: `mvm ${version}`,
+    now: () => new Date(systemClock.nowMs()),
+  });
   return {
     node: {
       settings: {
@@ -88,16 +100,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
       store,
       secrets: new FileSecretStore(roots),
       images: new FileImages(roots),
-      builder: new MicrovmImageBuilder({
-        stateDir: roots.stateDir,
-        runDir: roots.runDir,
-        projectDir,
-        exec,
-        vmm,
-        uid: vmUids.builder,
-        builtBy: `mvm ${version}`,
-        now: () => new Date(systemClock.nowMs()),
-      }),
+      builder,
       drives: new HostDrives(roots, exec),
       network,
       vmm,
@@ -115,6 +118,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
       store,
       vmm,
       network,
+      builder,
       exec,
       locks,
       projectDir,
@@ -133,11 +137,13 @@ async function main(): Promise<void> {
   const out = new Output(process.stdout, process.stderr);
   const interrupt = new AbortController();
   watchSignals(interrupt, out);
-  // A reader that goes away, such as `head`, is no failure of ours.
-  process.stdout.on("error", () => process.exit(0));
+  watchOutput();
 
   let adapters: Promise<Adapters> | undefined;
   const build = async (): Promise<Adapters> => {
+    if (process.getuid?.() !== 0) {
+      throw new HostLacksError("mvm needs root", { hint: "run it with sudo" });
+    }
     const { rootsFromEnvironment } = await import("./host/roots.ts");
     adapters ??= buildAdapters(rootsFromEnvironment(process.env), out, interrupt.signal);
     return adapters;
@@ -165,6 +171,19 @@ async function main(): Promise<void> {
   await run(buildCommandLine(readVersion()), process.argv.slice(2), context);
   const exitCode = normalizeExitCode(streams.exitCode) || chosenExitCode;
   process.exitCode = interrupt.signal.aborted ? interruptedExitCode : exitCode;
+}
+
+/** Ends the process when nobody takes its data; a reader that goes away, such as `head`, is no failure. */
+function watchOutput(): void {
+  process.stdout.on("error", (error) => {
+    if (isErrno(error, "EPIPE")) process.exit(0);
+    process.stderr.write(`mvm: standard output cannot be written: ${error.message}\n`);
+    process.exit(1);
+  });
+  process.stderr.on("error", (error) => {
+    // The work goes on when nobody reads how it goes. Of any other failure nothing can be said.
+    if (!isErrno(error, "EPIPE")) process.exit(1);
+  });
 }
 
 /** The first signal ends the work in good order, the second at once. */

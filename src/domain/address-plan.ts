@@ -5,6 +5,8 @@ export const maxNetId = 4095;
 const clusterBase = 0x0af00000;
 const firstOffset = 2;
 const lastOffset = 254;
+/** How many instances a tenant's /24 has addresses for. */
+export const instanceAddresses: number = lastOffset - firstOffset + 1;
 
 /** Everything about a tenant's network that follows from its net id; addresses are dotted quads. */
 export interface TenantNetwork {

@@ -33,7 +33,7 @@ export type InstanceState =
       readonly console: readonly string[];
     };
 
-export type OperationKind = "create" | "start" | "stop" | "warm" | "resume" | "destroy";
+export type OperationKind = "start" | "stop" | "warm" | "resume" | "destroy";
 
 /** Work that was begun and is not known to have ended; whoever finds it finishes it or undoes it. */
 export interface Operation {
@@ -90,7 +90,7 @@ export const instanceSchema: z.ZodType<Instance> = z.strictObject({
   state,
   operation: z
     .strictObject({
-      kind: z.enum(["create", "start", "stop", "warm", "resume", "destroy"]),
+      kind: z.enum(["start", "stop", "warm", "resume", "destroy"]),
       started_at: z.iso.datetime(),
       step: z.string(),
     })

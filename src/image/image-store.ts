@@ -95,14 +95,17 @@ export class ImageStore {
 
   /** Removes what unfinished builds left; `isAlive` says whether a build is still at work. */
   async sweep(isAlive: (buildId: string) => boolean): Promise<string[]> {
-    const removed: string[] = [];
-    for (const name of await namesIn(this.#root)) {
-      if (!name.startsWith(unfinishedPrefix)) continue;
-      if (isAlive(name.slice(unfinishedPrefix.length))) continue;
-      await rm(join(this.#root, name), { recursive: true, force: true });
-      removed.push(`unfinished image ${name}`);
-    }
-    return removed;
+    const names = await this.unfinished(isAlive);
+    for (const name of names) await rm(join(this.#root, name), { recursive: true, force: true });
+    return names.map((name) => `unfinished image ${name}`);
+  }
+
+  /** The folders of images whose build died before they were whole. */
+  async unfinished(isAlive: (buildId: string) => boolean): Promise<string[]> {
+    const names = await namesIn(this.#root);
+    return names.filter(
+      (name) => name.startsWith(unfinishedPrefix) && !isAlive(name.slice(unfinishedPrefix.length)),
+    );
   }
 
   async #place(folder: string, revision: Revision): Promise<Revision> {

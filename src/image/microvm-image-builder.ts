@@ -6,7 +6,7 @@ import type { Revision } from "../domain/revision.ts";
 import { isErrno, readFileIfAny } from "../host/files.ts";
 import type { Exec } from "../ports/exec.ts";
 import type { BuildRequest, ImageBuilder } from "../ports/image-builder.ts";
-import type { Vmm } from "../ports/vmm.ts";
+import type { Vmm, VmmProcess } from "../ports/vmm.ts";
 import { BuildFolders } from "./build-record.ts";
 import { runBuilder } from "./builder-vm.ts";
 import {
@@ -84,23 +84,44 @@ export class MicrovmImageBuilder implements ImageBuilder {
     return this.#keyOf(await findFlake(request.flakeRef, this.#options.projectDir), request);
   }
 
+  async leftovers(): Promise<string[]> {
+    const { isAlive, vmms, buildIds } = await this.#dead();
+    return [
+      ...vmms.map(({ id, pid }) => `builder microVM ${id} (pid ${pid})`),
+      ...buildIds.map((buildId) => `scratch files of build ${buildId}`),
+      ...(await this.#store.unfinished(isAlive)).map((name) => `unfinished image ${name}`),
+    ];
+  }
+
   async sweep(): Promise<string[]> {
-    const removed: string[] = [];
-    const builds = await this.#folders.list();
-    const isAlive = (buildId: string): boolean => builds.get(buildId) === true;
-    for (const process of await this.#options.vmm.list(this.#runRoot)) {
-      if (isAlive(process.id)) continue;
+    const removed = await this.leftovers();
+    const { isAlive, vmms, buildIds } = await this.#dead();
+    for (const process of vmms) {
       await this.#options.vmm.stop(process, 0);
       await rm(process.runDir, { recursive: true, force: true });
-      removed.push(`builder microVM ${process.id}`);
     }
-    for (const buildId of builds.keys()) {
-      if (isAlive(buildId)) continue;
+    for (const buildId of buildIds) {
       await rm(join(this.#runRoot, buildId), { recursive: true, force: true });
       await this.#folders.remove(buildId);
-      removed.push(`scratch files of build ${buildId}`);
     }
-    return [...removed, ...(await this.#store.sweep(isAlive))];
+    await this.#store.sweep(isAlive);
+    return removed;
+  }
+
+  /** Builders and build folders whose mvm no longer lives. */
+  async #dead(): Promise<{
+    isAlive: (buildId: string) => boolean;
+    vmms: VmmProcess[];
+    buildIds: string[];
+  }> {
+    const builds = await this.#folders.list();
+    const isAlive = (buildId: string): boolean => builds.get(buildId) === true;
+    const vmms = await this.#options.vmm.list(this.#runRoot);
+    return {
+      isAlive,
+      vmms: vmms.filter(({ id }) => !isAlive(id)),
+      buildIds: [...builds.keys()].filter((buildId) => !isAlive(buildId)),
+    };
   }
 
   async #cached(key: string, request: BuildRequest): Promise<Revision | undefined> {

@@ -188,6 +188,14 @@ function fill(
       return missing;
     }
     startable.shift();
+    if (next === undefined && !usage.hasAddress()) {
+      held.push({
+        object: formatPool(addressOfPool(pool)),
+        reason: "no-address",
+        detail: "the tenant's subnet has no address left: destroy instances that are not needed",
+      });
+      return missing;
+    }
     const excess = next === undefined ? usage.takeCreate(pool) : usage.takeStart(pool, spare);
     if (excess !== undefined) {
       held.push(heldByQuota(formatPool(addressOfPool(pool)), excess));
@@ -219,7 +227,9 @@ function park(planning: PoolPlanning, member: ObservedInstance): void {
   const object = formatInstance(addressOf(member.record));
   if (state.status !== "running") return;
   if (member.health !== "healthy") {
-    watchHealth(planning, member);
+    // Surplus that did not become healthy in its time is stopped, not kept as a spare.
+    if (!spare && isOverdue(planning, state.since)) stop(planning, member);
+    else watchHealth(planning, member);
     return;
   }
   const seconds = spare ? 0 : planning.pool.runtime_policy.min_running_seconds;
@@ -250,12 +260,18 @@ function watchHealth(planning: PoolPlanning, member: ObservedInstance): void {
   if (member.health === "healthy" || state.status !== "running") return;
   const object = formatInstance(addressOf(member.record));
   const detail = member.healthDetail === "" ? "its guest has not said so yet" : member.healthDetail;
-  const untilMs = Date.parse(state.since) + planning.pool.start_timeout_seconds * 1000;
-  if (untilMs > planning.input.nowMs) {
-    planning.held.push({ object, reason: "waiting-for-health", detail, untilMs });
+  if (isOverdue(planning, state.since)) {
+    planning.held.push({ object, reason: "unhealthy", detail });
     return;
   }
-  planning.held.push({ object, reason: "unhealthy", detail });
+  const untilMs = Date.parse(state.since) + planning.pool.start_timeout_seconds * 1000;
+  planning.held.push({ object, reason: "waiting-for-health", detail, untilMs });
+}
+
+/** Whether an instance has run for longer than its pool gives it to become healthy. */
+function isOverdue(planning: PoolPlanning, since: string): boolean {
+  const endMs = Date.parse(since) + planning.pool.start_timeout_seconds * 1000;
+  return endMs <= planning.input.nowMs;
 }
 
 function heldByQuota(object: string, excess: QuotaExcess): Held {

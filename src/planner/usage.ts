@@ -1,4 +1,5 @@
 import { type Instance, statusOf } from "../domain/instance.ts";
+import { instanceAddresses } from "../domain/address-plan.ts";
 import type { Pool } from "../domain/pool.ts";
 import { type QuotaExcess, type QuotaName, type Quotas, findExcess } from "../domain/quota.ts";
 import type { Tenant } from "../domain/tenant.ts";
@@ -25,6 +26,11 @@ export class Usage {
       const count = this.#instancesOfPool.get(record.pool_id) ?? 0;
       this.#instancesOfPool.set(record.pool_id, count + 1);
     }
+  }
+
+  /** Whether the tenant's subnet has an address for one more instance. */
+  hasAddress(): boolean {
+    return [...this.#instancesOfPool.values()].reduce((sum, n) => sum + n, 0) < instanceAddresses;
   }
 
   /** Takes what one more instance record of a pool costs. @returns the quota that forbids it. */
@@ -97,7 +103,6 @@ function placeOf(record: Instance): "max_running" | "max_warm" | undefined {
       return "max_running";
     case "warm":
       return "max_warm";
-    case "create":
     case "stop":
     case "destroy":
     case undefined:

@@ -33,6 +33,4 @@ export interface Drives {
   destroy(instance: InstanceAddress, wipe: boolean): Promise<void>;
   /** Removes data disks that destroyed instances of a tenant left behind. */
   wipeTenant(tenant: TenantId): Promise<void>;
-  /** Ids of all instances that have a run folder on this host. */
-  listRunning(): Promise<string[]>;
 }

@@ -18,6 +18,8 @@ export interface ImageBuilder {
   key(request: BuildRequest): Promise<string>;
   /** The same request, while nothing it is made of has changed, answers at once from the store. @throws OperationError naming what failed and where the log is; HostLacksError before `mvm add host`. */
   build(request: BuildRequest): Promise<Revision>;
+  /** What builds that died left, a line each; `sweep` would remove it. */
+  leftovers(): Promise<string[]>;
   /** Removes what builders that died left: VMMs, scratch files, half-written revisions. @returns what was removed, a line each. */
   sweep(): Promise<string[]>;
 }

@@ -1,5 +1,4 @@
 import type { PoolAddress } from "../domain/ids.ts";
-import type { Revision } from "../domain/revision.ts";
 
 export interface ImageFiles {
   readonly kernel: string;
@@ -11,8 +10,6 @@ export interface ImageFiles {
 export interface Images {
   /** @throws NotFoundError when the revision is not in the store. */
   files(hash: string): Promise<ImageFiles>;
-  /** Every revision in the store. */
-  list(): Promise<Revision[]>;
   /** Makes `artifacts/` of a pool say what its record says: a link a revision, `current` switched atomically. */
   link(pool: PoolAddress, revisions: readonly string[]): Promise<void>;
   /** Removes every revision that is not in `kept`. @returns the hashes that were removed. */

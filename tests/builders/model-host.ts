@@ -160,7 +160,6 @@ export class ModelHost {
       case "resume":
         if (living) return this.#runs({ ...record, spare: false });
         break;
-      case "create":
       case undefined:
         break;
     }

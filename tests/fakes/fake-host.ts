@@ -9,7 +9,7 @@ import type { NodeContext } from "../../src/node/context.ts";
 import type { GuestSession } from "../../src/ports/guest-link.ts";
 import type { TenantNetworkState } from "../../src/ports/network.ts";
 import type { StoredSecrets } from "../../src/ports/secret-store.ts";
-import type { NodeRecords } from "../../src/ports/store.ts";
+import type { CorruptFile, NodeRecords } from "../../src/ports/store.ts";
 import type { VmmProcess } from "../../src/ports/vmm.ts";
 
 /** The process that worked on the host is gone: from here on it changes nothing. */
@@ -35,6 +35,8 @@ export class FakeHost {
   fault: Fault = () => "none";
   /** Calls of ports so far, in order. */
   readonly calls: string[] = [];
+  /** State files that cannot be read. */
+  readonly corrupt: CorruptFile[] = [];
   /** Broken promises that are seen at once, such as a second VMM. */
   readonly violations: string[] = [];
   readonly vmms: FakeVmm[] = [];
@@ -55,7 +57,7 @@ export class FakeHost {
 
   records(): NodeRecords {
     return {
-      corrupt: [],
+      corrupt: this.corrupt,
       tenants: [...this.#tenants.values()].map((tenant) => ({
         tenant,
         pools: [...this.#pools.values()].filter((pool) => pool.tenant_id === tenant.tenant_id),
@@ -79,7 +81,7 @@ export class FakeHost {
   }
 
   /** A new process that works on this host. */
-  context(): NodeContext {
+  context(signal: AbortSignal = new AbortController().signal): NodeContext {
     const process = { dead: false };
     // A process has locks of its own: those of one that died are free.
     const locks = new FakeLocks();
@@ -128,7 +130,6 @@ export class FakeHost {
           if (!this.#images.has(hash)) throw new NotFoundError(`no image ${hash}`);
           return { kernel: "kernel", initrd: "initrd", rootfs: "rootfs" };
         }),
-        list: port("images.list", () => []),
         link: port("images.link", () => undefined),
         collect: port("images.collect", (kept) => {
           const removed = [...this.#images].filter((hash) => !kept.has(hash));
@@ -143,6 +144,7 @@ export class FakeHost {
           this.#images.add(revision.hash);
           return revision;
         }),
+        leftovers: port("builder.leftovers", () => []),
         sweep: port("builder.sweep", () => []),
       },
       drives: {
@@ -162,7 +164,6 @@ export class FakeHost {
           if (wipe) this.volumes.delete(instance);
         }),
         wipeTenant: port("drives.wipeTenant", () => undefined),
-        listRunning: port("drives.listRunning", () => [...this.runFolders]),
       },
       network: {
         apply: port("network.apply", (tenants) => this.#applyNetwork(tenants)),
@@ -219,7 +220,7 @@ export class FakeHost {
       },
       newToken: () => "token",
       onProgress: () => undefined,
-      signal: new AbortController().signal,
+      signal,
     };
     return context;
   }

@@ -2,7 +2,12 @@ import { test } from "node:test";
 import { parsePoolId, parseTenantId } from "../../src/domain/ids.ts";
 import { findTemplate } from "../../src/domain/templates.ts";
 import { deployTemplate } from "../../src/node/deploy.ts";
-import { operatorStop, operatorWake, operatorWarm } from "../../src/node/instances.ts";
+import {
+  operatorStart,
+  operatorStop,
+  operatorWake,
+  operatorWarm,
+} from "../../src/node/instances.ts";
 import { scalePool } from "../../src/node/pools.ts";
 import { CrashError, FakeHost } from "../fakes/fake-host.ts";
 import { MvmError } from "../../src/domain/errors.ts";
@@ -27,7 +32,7 @@ function randomOf(seed: number): () => number {
 
 /** One random thing that an operator, or bad luck, does to a deployment. */
 async function disturb(host: FakeHost, random: () => number): Promise<void> {
-  const pick = Math.floor(random() * 6);
+  const pick = Math.floor(random() * 7);
   const instances = host.records().tenants.flatMap((records) => records.instances);
   const instance = instances[Math.floor(random() * instances.length)];
   if (pick === 0) host.reboot();
@@ -39,6 +44,8 @@ async function disturb(host: FakeHost, random: () => number): Promise<void> {
     await operatorWarm(host.context(), addressOf(instance));
   } else if (pick === 4 && instance !== undefined) {
     await operatorWake(host.context(), addressOf(instance));
+  } else if (pick === 5 && instance !== undefined) {
+    await operatorStart(host.context(), addressOf(instance));
   } else {
     const counts = { running: Math.floor(random() * 4), warm: Math.floor(random() * 3) };
     await scalePool(host.context(), workers, counts);

@@ -100,10 +100,6 @@ export class HostDrives implements Drives {
     }
   }
 
-  async listRunning(): Promise<string[]> {
-    return names(instanceRunRoot(this.#roots));
-  }
-
   #volumes(instance: InstanceAddress): string {
     return join(instanceFolder(this.#roots, instance), "volumes");
   }

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { instanceNetwork, tenantNetwork } from "../../domain/address-plan.ts";
 import { type Instance, vmmOf } from "../../domain/instance.ts";
 import type { Leak } from "../../ports/host-setup.ts";
+import type { ImageBuilder } from "../../ports/image-builder.ts";
 import type { Network } from "../../ports/network.ts";
 import type { NodeRecords, Store } from "../../ports/store.ts";
 import type { Vmm } from "../../ports/vmm.ts";
@@ -14,6 +15,7 @@ export interface LeakScan {
   readonly store: Store;
   readonly vmm: Vmm;
   readonly network: Network;
+  readonly builder: Pick<ImageBuilder, "leftovers" | "sweep">;
 }
 
 /** Finds what mvm made on this host and no record owns any more. */
@@ -23,7 +25,12 @@ export async function findLeaks(scan: LeakScan): Promise<Leak[]> {
     ...(await leakedVmms(scan, records)),
     ...(await leakedNetwork(scan, records)),
     ...(await leakedRunFolders(scan, records)),
-    ...(await leakedBuilds(scan)),
+    ...(await scan.builder.leftovers()).map((name): Leak => ({
+      kind: "build",
+      name,
+      detail: "its mvm died; the next build removes it",
+    })),
+    ...(await leakedProbes(scan)),
     ...(await leakedTemporaryFiles(tenantsFolder(scan.roots))),
   ];
 }
@@ -101,19 +108,10 @@ async function leakedRunFolders(scan: LeakScan, records: NodeRecords): Promise<L
   ];
 }
 
-/** A build in progress has a folder of its own; a run folder or VMM without one was left behind. */
-async function leakedBuilds(scan: LeakScan): Promise<Leak[]> {
-  const root = join(scan.roots.runDir, "b");
-  const builds = new Set(await list(join(scan.roots.stateDir, "builds")));
-  const living = await scan.vmm.list(root);
-  return [
-    ...living
-      .filter(({ id }) => !builds.has(id))
-      .map(({ id, pid }): Leak => ({ kind: "vmm", name: id, detail: `builder, pid ${pid}` })),
-    ...(await list(root))
-      .filter((name) => !builds.has(name))
-      .map((name): Leak => ({ kind: "run-folder", name: join(root, name), detail: "builder" })),
-  ];
+/** A probe guest is gone when `mvm add host` is; one that is there while nobody prepares was left behind. */
+async function leakedProbes(scan: LeakScan): Promise<Leak[]> {
+  const living = await scan.vmm.list(join(scan.roots.runDir, "probe"));
+  return living.map(({ id, pid }): Leak => ({ kind: "vmm", name: id, detail: `pid ${pid}` }));
 }
 
 /** A writer that died leaves its temporary file; one that writes now is done within a minute. */

@@ -1,4 +1,4 @@
-import { access, mkdir, statfs } from "node:fs/promises";
+import { access, mkdir, rm, statfs } from "node:fs/promises";
 import { arch, availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { HostLacksError } from "../../domain/errors.ts";
@@ -53,6 +53,7 @@ export class LinuxHostSetup implements HostSetup {
         done.push(`installed: ${missing.join(", ")}`);
       }
       await this.#requireGuestPrograms();
+      await this.#options.builder.sweep();
       await preparePayloads({ stateDir: roots.stateDir, projectDir, exec, onProgress, signal });
       const platform = await this.#ensurePlatform();
       done.push(`microVMs run under QEMU ${platform}`);
@@ -137,12 +138,18 @@ export class LinuxHostSetup implements HostSetup {
     let platform = await readPlatform(roots.stateDir);
     const { stdout } = await exec.run(qemuProgram, ["--version"], { timeoutMs: 10_000 });
     if (platform === undefined || !stdout.includes(`version ${platform.qemuVersion}`)) {
+      // A probe guest that is here now was left by a preparation that died: this one holds its lock.
+      const probes = join(roots.runDir, "probe");
+      for (const left of await this.#options.vmm.list(probes)) {
+        await this.#options.vmm.stop(left, 0);
+      }
+      await rm(probes, { recursive: true, force: true });
       const initrdPath = join(roots.stateDir, "payloads", "probe-initrd");
       await this.#options.writeInitrd(initrdPath);
       platform = await probePlatform({
         kernelPath: join(roots.stateDir, "payloads", "kernel", "vmlinuz"),
         initrdPath,
-        runDir: join(roots.runDir, "probe"),
+        runDir: probes,
         uid: builderUid,
         exec,
         onProgress,

@@ -2,9 +2,8 @@ import { mkdir, readdir, rename, rm, stat, symlink } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { NotFoundError } from "../../domain/errors.ts";
 import type { PoolAddress } from "../../domain/ids.ts";
-import { type Revision, revisionSchema } from "../../domain/revision.ts";
 import type { ImageFiles, Images } from "../../ports/images.ts";
-import { isErrno, readFileIfAny } from "../files.ts";
+import { isErrno } from "../files.ts";
 import { type Roots, imagesFolder, poolFolder } from "../roots.ts";
 
 const hashName = /^[0-9a-f]{64}$/;
@@ -36,15 +35,6 @@ export class FileImages implements Images {
       }
     }
     return files;
-  }
-
-  async list(): Promise<Revision[]> {
-    const revisions: Revision[] = [];
-    for (const hash of await this.#hashes()) {
-      const text = await readFileIfAny(join(imagesFolder(this.#roots), hash, "revision.json"));
-      if (text !== undefined) revisions.push(revisionSchema.parse(JSON.parse(text)));
-    }
-    return revisions;
   }
 
   async link(pool: PoolAddress, revisions: readonly string[]): Promise<void> {

@@ -45,7 +45,6 @@ export async function settleInstance(
       if (only === undefined) break;
       await resumeInstance(context, address);
       return;
-    case "create":
     case undefined:
       break;
   }

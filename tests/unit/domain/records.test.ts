@@ -76,7 +76,7 @@ describe("the record of an instance", () => {
     });
   }
 
-  for (const kind of ["create", "start", "stop", "warm", "resume", "destroy"] as const) {
+  for (const kind of ["start", "stop", "warm", "resume", "destroy"] as const) {
     test(`keeps a ${kind} in progress`, () => {
       const operation: Operation = { kind, started_at: secondsAgo(5), step: "vmm" };
       const record = anInstance("web", 7, "ready", { operation });

@@ -20,12 +20,11 @@ import { ModelHost, usedQuotas } from "../../builders/model-host.ts";
 import { aPool, anInstance, nowMs, observed, secondsAgo, seen } from "../../builders/records.ts";
 
 const runs = { numRuns: 500 };
-const operationKinds = ["create", "start", "stop", "warm", "resume", "destroy"] as const;
+const operationKinds = ["start", "stop", "warm", "resume", "destroy"] as const;
 const roles: Role[] = ["gateway", "builder", "worker", "capability-x"];
 
 /** Which statuses an instance can have while an operation on it is not done. */
 const foundOn: Readonly<Record<OperationKind, readonly InstanceStatus[]>> = {
-  create: ["created"],
   start: ["ready", "stopped", "failed", "running"],
   stop: ["running", "warm", "failed"],
   warm: ["running"],

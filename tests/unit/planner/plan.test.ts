@@ -214,6 +214,27 @@ describe("a warm spare", () => {
   });
 });
 
+test("surplus that never became healthy is stopped and not kept as a spare", () => {
+  const good = anInstance("web", 2, "running");
+  const bad = anInstance("web", 3, "running", { since: secondsAgo(301) });
+  const input = observed(
+    [aPool("web", { running: 1, warm: 1 })],
+    [seen(good), seen(bad, { health: "starting" })],
+  );
+  assert.deepEqual(actionsOf(input), [`stop-instance ${nameOf(bad)}`]);
+});
+
+test("no instance is made when the tenant's subnet has no address left", () => {
+  const pools = ["a", "b", "c"].map((id) => aPool(id, { running: 100 }));
+  const instances = Array.from({ length: 253 }, (_, index) =>
+    seen(anInstance(["a", "b", "c"][index % 3] ?? "a", index + 2, "running")),
+  );
+  const quota = { max_running: 1000, max_vcpus: 1000, max_instances_per_pool: 1000 };
+  const input = observed(pools, instances, { quota: { ...quota, max_mem_mib: 1_000_000 } });
+  assert.deepEqual(actionsOf(input), []);
+  assert.deepEqual(heldOf(input), ["no-address acme/a", "no-address acme/b", "no-address acme/c"]);
+});
+
 describe("the minimum running time", () => {
   const kept = anInstance("web", 2, "running");
 

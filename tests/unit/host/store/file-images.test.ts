@@ -123,10 +123,3 @@ test("images that are not kept are removed, and what is no image is left", async
   assert.deepEqual((await readdir(join(roots.stateDir, "images"))).toSorted(), [second, "by-key"]);
   assert.deepEqual(await images.collect(new Set([second])), []);
 });
-
-test("every image of the store is listed, and none of a node that has none", async () => {
-  await using roots = await TemporaryRoots.make();
-  assert.deepEqual(await new FileImages(roots).list(), []);
-  const images = await imagesWith(roots, first, second);
-  assert.deepEqual(await images.list(), [revisionOf(first), revisionOf(second)]);
-});

@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ConflictError } from "../../src/domain/errors.ts";
+import { parsePoolId, parseTenantId } from "../../src/domain/ids.ts";
+import { type Instance, addressOf } from "../../src/domain/instance.ts";
+import { findTemplate } from "../../src/domain/templates.ts";
+import { deployTemplate } from "../../src/node/deploy.ts";
+import { operatorStart } from "../../src/node/instances.ts";
+import { createPool, scalePool } from "../../src/node/pools.ts";
+import { destroyTenant } from "../../src/node/tenants.ts";
+import { FakeHost } from "../fakes/fake-host.ts";
+import { assertNothingLeaked } from "./checkers.ts";
+
+const tenant = parseTenantId("demo");
+const template = findTemplate("openclaw");
+const workers = { tenant, pool: parsePoolId("workers") };
+
+async function deployed(): Promise<FakeHost> {
+  const host = new FakeHost();
+  await deployTemplate(host.context(), { tenant, template });
+  return host;
+}
+
+function withStatus(host: FakeHost, status: string): Instance {
+  const found = host
+    .records()
+    .tenants.flatMap(({ instances }) => instances)
+    .find(({ state }) => state.status === status);
+  assert.ok(found, `no ${status} instance`);
+  return found;
+}
+
+test("a warm instance is not started a second time", async () => {
+  const host = await deployed();
+  const warm = withStatus(host, "warm");
+  await assert.rejects(operatorStart(host.context(), addressOf(warm)), ConflictError);
+  assertNothingLeaked(host, "start of a warm instance");
+  assert.equal(host.living().length, 4);
+});
+
+test("an interrupted command changes nothing after it has given the tenant back", async () => {
+  const host = await deployed();
+  const interrupt = new AbortController();
+  host.fault = (call) => {
+    if (call === "vmm.stop") interrupt.abort(new Error("interrupted"));
+    return "none";
+  };
+  const scaling = scalePool(host.context(interrupt.signal), workers, { running: 0, warm: 0 });
+  await assert.rejects(scaling, /interrupted/);
+  const before = host.calls.length;
+  for (let turn = 0; turn < 50; turn += 1) await new Promise(setImmediate);
+  assert.deepEqual(host.calls.slice(before), []);
+});
+
+test("a deployment that exists refuses flags that ask for another network or flake", async () => {
+  const host = await deployed();
+  const again = (other: object): Promise<unknown> =>
+    deployTemplate(host.context(), { tenant, template, ...other });
+  await assert.rejects(again({ netId: 77 }), /net id 1/);
+  await assert.rejects(again({ subnet: "10.240.9.0/24" }), /net id 1/);
+  await assert.rejects(again({ flakeRef: "path:/elsewhere" }), /builtin:openclaw/);
+  await again({ netId: 1, subnet: "10.240.1.0/24", flakeRef: "builtin:openclaw" });
+});
+
+test("nothing is made or removed beside a record that cannot be read", async () => {
+  const host = await deployed();
+  host.corrupt.push({ path: "/state/tenants/demo/pools/other/pool.json", problem: "cut off" });
+  const bridges = new Set(host.bridges);
+  await assert.rejects(
+    createPool(host.context(), {
+      address: { tenant, pool: parsePoolId("other") },
+      role: "worker",
+      flakeRef: "builtin:hello",
+      profile: "minimal",
+      resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 0 },
+    }),
+    /cut off/,
+  );
+  await assert.rejects(
+    destroyTenant(host.context(), tenant, { force: true, wipe: true }),
+    /cut off/,
+  );
+  assert.deepEqual(host.bridges, bridges);
+  assert.equal(host.living().length, 4);
+});
