@@ -33,6 +33,8 @@ const healthyAfterMs = 20_000;
 export class FakeHost {
   nowMs: number = Date.parse("2026-01-01T00:00:00.000Z");
   fault: Fault = () => "none";
+  /** How many turns of the event loop a call takes. */
+  turns: (call: string) => number = () => 0;
   /** Calls of ports so far, in order. */
   readonly calls: string[] = [];
   /** State files that cannot be read. */
@@ -227,6 +229,7 @@ export class FakeHost {
 
   async #call<T>(process: { dead: boolean }, name: string, work: () => T): Promise<T> {
     await Promise.resolve();
+    for (let left = this.turns(name); left > 0; left -= 1) await new Promise(setImmediate);
     if (process.dead) throw new CrashError("dead");
     this.calls.push(name);
     const fault = this.fault(name);

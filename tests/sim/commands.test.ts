@@ -41,9 +41,13 @@ test("a warm instance is not started a second time", async () => {
 test("an interrupted command changes nothing after it has given the tenant back", async () => {
   const host = await deployed();
   const interrupt = new AbortController();
-  host.fault = (call) => {
-    if (call === "vmm.stop") interrupt.abort(new Error("interrupted"));
-    return "none";
+  let stops = 0;
+  host.turns = (call) => {
+    if (call !== "vmm.stop") return 0;
+    stops += 1;
+    interrupt.abort(new Error("interrupted"));
+    // The second of the two that go on side by side is still at work when the first is done.
+    return stops === 2 ? 20 : 0;
   };
   const scaling = scalePool(host.context(interrupt.signal), workers, { running: 0, warm: 0 });
   await assert.rejects(scaling, /interrupted/);
