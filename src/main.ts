@@ -77,6 +77,16 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
   const locks = new FileLocks(roots, { signal });
   const onProgress = (line: string): void => out.progress(line);
   const version = readVersion();
+  const builder = new MicrovmImageBuilder({
+    stateDir: roots.stateDir,
+    runDir: roots.runDir,
+    projectDir,
+    exec,
+    vmm,
+    uid: vmUids.builder,
+    builtBy: `mvm ${version}`,
+    now: () => new Date(systemClock.nowMs()),
+  });
   return {
     node: {
       settings: {
@@ -90,16 +100,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
       store,
       secrets: new FileSecretStore(roots),
       images: new FileImages(roots),
-      builder: new MicrovmImageBuilder({
-        stateDir: roots.stateDir,
-        runDir: roots.runDir,
-        projectDir,
-        exec,
-        vmm,
-        uid: vmUids.builder,
-        builtBy: `mvm ${version}`,
-        now: () => new Date(systemClock.nowMs()),
-      }),
+      builder,
       drives: new HostDrives(roots, exec),
       network,
       vmm,
@@ -117,6 +118,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
       store,
       vmm,
       network,
+      builder,
       exec,
       locks,
       projectDir,
