@@ -17,6 +17,7 @@ import type { InstanceAddress, TenantId } from "../../domain/ids.ts";
 import type { DrivePaths, DriveRequest, Drives, InstanceFolders } from "../../ports/drives.ts";
 import type { Exec } from "../../ports/exec.ts";
 import { isErrno, readFileIfAny, syncFolder } from "../files.ts";
+import { mountPoints } from "../mounts.ts";
 import { type Roots, instanceFolder, instanceRunRoot, tenantFolder } from "../roots.ts";
 
 /** From linux/magic.h. */
@@ -70,7 +71,7 @@ export class HostDrives implements Drives {
 
   async release(instance: InstanceAddress): Promise<void> {
     const { runDir } = this.folders(instance);
-    if ((await this.#mountOf(runDir)) !== undefined) {
+    if ((await mountPoints()).includes(runDir)) {
       // Lazily: another command may just look at the channel's lock in it, and must not keep it here.
       await this.#exec.run("umount", ["--lazy", runDir], { timeoutMs: toolTimeoutMs });
     }
@@ -107,7 +108,7 @@ export class HostDrives implements Drives {
   /** Gives the run folder a tmpfs of its own, so that secrets are in memory on every host. */
   async #mountRunFolder(runDir: string, id: string): Promise<void> {
     await mkdir(runDir, { recursive: true, mode: 0o700 });
-    if ((await this.#mountOf(runDir)) !== undefined) return;
+    if ((await mountPoints()).includes(runDir)) return;
     await this.#exec.run(
       "mount",
       [
@@ -120,11 +121,6 @@ export class HostDrives implements Drives {
       ],
       { timeoutMs: toolTimeoutMs },
     );
-  }
-
-  async #mountOf(path: string): Promise<string | undefined> {
-    const mounts = (await readFileIfAny("/proc/self/mountinfo")) ?? "";
-    return mounts.split("\n").find((line) => line.split(" ")[4] === path);
   }
 
   /** Makes an ext4 of one file. What goes into it is staged in tmpfs too. */

@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { mkdir, mkdtemp, realpath, rm, symlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { UsageError } from "../../../src/domain/errors.ts";
 import { parseInstanceAddress } from "../../../src/domain/ids.ts";
@@ -30,6 +33,25 @@ test("a run folder has at most 80 bytes, so that an instance's sockets fit the k
   assert.throws(() => rootsFromEnvironment({ MVM_RUN_DIR: `${longest}r` }), UsageError);
   // Bytes count, not letters.
   assert.throws(() => rootsFromEnvironment({ MVM_RUN_DIR: `/${"ä".repeat(40)}` }), UsageError);
+});
+
+test("a run folder below a link is named as the kernel names it, whether it is there or not", async () => {
+  const folder = await realpath(await mkdtemp(join(tmpdir(), "mvm-roots-")));
+  try {
+    await mkdir(join(folder, "real"));
+    await symlink("real", join(folder, "link"));
+    for (const [given, real] of [
+      ["link", "real"],
+      ["link/run", "real/run"],
+      ["link/not/yet/../there", "real/not/there"],
+      ["real/", "real"],
+    ] as const) {
+      const { runDir } = rootsFromEnvironment({ MVM_RUN_DIR: `${folder}/${given}` });
+      assert.equal(runDir, `${folder}/${real}`);
+    }
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 });
 
 test("an instance's folder lies in its pool's and its tenant's", () => {
