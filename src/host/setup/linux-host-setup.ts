@@ -12,7 +12,7 @@ import { qemuProgram } from "../vmm/qemu/command-line.ts";
 import { probePlatform } from "../vmm/qemu/probe.ts";
 import { certificateExpiry, ensureIdentity, readNodeId } from "./identity.ts";
 import { type LeakScan, findLeaks } from "./leaks.ts";
-import { readPlatform, writePlatform } from "./platform-file.ts";
+import { readPlatformIfWhole, writePlatform } from "./platform-file.ts";
 import { installPackages, missingPackages, systemPackages } from "./system-packages.ts";
 
 const gib = 1024 ** 3;
@@ -66,7 +66,7 @@ export class LinuxHostSetup implements HostSetup {
   async diagnose(): Promise<Finding[]> {
     const { roots, exec } = this.#options;
     const missing = new Set(await missingPackages(exec));
-    const platform = await readPlatform(roots.stateDir);
+    const platform = await readPlatformIfWhole(roots.stateDir);
     const fix = "mvm add host";
     const findings: Finding[] = Object.entries(systemPackages).map(([name, use]) =>
       missing.has(name)
@@ -113,7 +113,7 @@ export class LinuxHostSetup implements HostSetup {
 
   async info(): Promise<NodeInfo> {
     const { roots, version } = this.#options;
-    const platform = await readPlatform(roots.stateDir);
+    const platform = await readPlatformIfWhole(roots.stateDir);
     const expiresAtMs = await certificateExpiry(roots.stateDir);
     const payloads = await payloadStatus(roots.stateDir);
     return {
@@ -135,7 +135,7 @@ export class LinuxHostSetup implements HostSetup {
 
   async #ensurePlatform(): Promise<string> {
     const { roots, exec, clock, builderUid, onProgress } = this.#options;
-    let platform = await readPlatform(roots.stateDir);
+    let platform = await readPlatformIfWhole(roots.stateDir);
     const { stdout } = await exec.run(qemuProgram, ["--version"], { timeoutMs: 10_000 });
     if (platform === undefined || !stdout.includes(`version ${platform.qemuVersion}`)) {
       // A probe guest that is here now was left by a preparation that died: this one holds its lock.

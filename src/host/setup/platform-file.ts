@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { z } from "zod";
-import { HostLacksError } from "../../domain/errors.ts";
+import { HostLacksError, OperationError } from "../../domain/errors.ts";
 import { readFileIfAny, writeFileAtomic } from "../files.ts";
 import { type QemuPlatform, qemuPlatformSchema } from "../vmm/qemu/platform.ts";
 
@@ -14,13 +14,35 @@ function path(stateDir: string): string {
   return join(stateDir, "host.json");
 }
 
-/** How guests run here, as the probe found, or undefined when it was not made. */
+/**
+ * How guests run here, as the probe found, or undefined when it was not made.
+ * @throws OperationError when what was found cannot be read any more.
+ */
 export async function readPlatform(stateDir: string): Promise<QemuPlatform | undefined> {
   const text = await readFileIfAny(path(stateDir));
-  return text === undefined ? undefined : hostFile.parse(JSON.parse(text)).qemu;
+  if (text === undefined) return undefined;
+  try {
+    return hostFile.parse(JSON.parse(text)).qemu;
+  } catch (error) {
+    if (!(error instanceof SyntaxError) && !(error instanceof z.ZodError)) throw error;
+    throw new OperationError(`${path(stateDir)} is corrupt`, {
+      hint: "run `mvm add host`",
+      cause: error,
+    });
+  }
 }
 
-/** @throws HostLacksError before `mvm add host`. */
+/** As `readPlatform`, but what cannot be read counts as not found out yet. */
+export async function readPlatformIfWhole(stateDir: string): Promise<QemuPlatform | undefined> {
+  try {
+    return await readPlatform(stateDir);
+  } catch (error) {
+    if (error instanceof OperationError) return undefined;
+    throw error;
+  }
+}
+
+/** @throws HostLacksError before `mvm add host`; OperationError as `readPlatform`. */
 export async function requirePlatform(stateDir: string): Promise<QemuPlatform> {
   const platform = await readPlatform(stateDir);
   if (platform !== undefined) return platform;
