@@ -1,5 +1,6 @@
-import { randomBytes } from "node:crypto";
-import { open, readFile, rename, rm } from "node:fs/promises";
+import { createHash, randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { open, readFile, readdir, rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
 /** Whether an error is the named error of the operating system, such as `ENOENT`. */
@@ -52,4 +53,32 @@ export async function readFileIfAny(path: string): Promise<string | undefined> {
     if (isErrno(error, "ENOENT")) return undefined;
     throw error;
   }
+}
+
+/** The names in a folder, sorted; none when there is no such folder. */
+export async function listFolderIfAny(path: string): Promise<string[]> {
+  try {
+    return (await readdir(path)).toSorted();
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return [];
+    throw error;
+  }
+}
+
+/** Removes a folder unless something is in it. That it is not there is no error. */
+export async function removeFolderIfEmpty(path: string): Promise<void> {
+  try {
+    await rmdir(path);
+  } catch (error) {
+    if (!isErrno(error, "ENOENT") && !isErrno(error, "ENOTEMPTY")) throw error;
+  }
+}
+
+/** SHA-256 of a file, in hex. */
+export async function sha256OfFile(path: string, signal?: AbortSignal): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20, signal })) {
+    hash.update(chunk as Buffer);
+  }
+  return hash.digest("hex");
 }

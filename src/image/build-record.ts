@@ -1,8 +1,7 @@
 import { mkdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { isErrno, readFileIfAny, writeFileAtomic } from "../host/files.ts";
-import { namesIn } from "./image-store.ts";
+import { isErrno, listFolderIfAny, readFileIfAny, writeFileAtomic } from "../host/files.ts";
 
 /** `builds/<build-id>/build.json`: written before anything else of a build exists. */
 export interface BuildRecord {
@@ -73,7 +72,7 @@ export class BuildFolders {
   /** The ids of all builds that left a folder, with whether the mvm that began them still lives. */
   async list(): Promise<Map<string, boolean>> {
     const builds = new Map<string, boolean>();
-    for (const name of await namesIn(this.#root)) {
+    for (const name of await listFolderIfAny(this.#root)) {
       if (!buildIdPattern.test(name)) continue;
       const text = await readFileIfAny(join(this.#root, name, "build.json"));
       builds.set(name, text !== undefined && (await isOwned(text)));
@@ -82,7 +81,7 @@ export class BuildFolders {
   }
 
   async #forgetOldest(newest: string): Promise<void> {
-    const kept = (await namesIn(this.#root)).filter((name) => /^[0-9a-f]{64}$/.test(name));
+    const kept = (await listFolderIfAny(this.#root)).filter((name) => /^[0-9a-f]{64}$/.test(name));
     const others = kept.filter((name) => name !== newest);
     for (const name of others.slice(0, Math.max(0, kept.length - maxFailuresKept))) {
       await rm(join(this.#root, name), { recursive: true, force: true });

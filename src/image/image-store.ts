@@ -4,7 +4,6 @@ import {
   link,
   mkdir,
   open,
-  readdir,
   readlink,
   rename,
   rm,
@@ -15,8 +14,13 @@ import {
 import { join } from "node:path";
 import { OperationError } from "../domain/errors.ts";
 import { revisionSchema, type Revision, type RevisionFile } from "../domain/revision.ts";
-import { isErrno, readFileIfAny, syncFolder } from "../host/files.ts";
-import { sha256OfFile } from "./tree.ts";
+import {
+  isErrno,
+  listFolderIfAny,
+  readFileIfAny,
+  sha256OfFile,
+  syncFolder,
+} from "../host/files.ts";
 
 type FileName = "kernel" | "initrd" | "rootfs.ext4";
 const fileNames: readonly FileName[] = ["kernel", "initrd", "rootfs.ext4"];
@@ -102,7 +106,7 @@ export class ImageStore {
 
   /** The folders of images whose build died before they were whole. */
   async unfinished(isAlive: (buildId: string) => boolean): Promise<string[]> {
-    const names = await namesIn(this.#root);
+    const names = await listFolderIfAny(this.#root);
     return names.filter(
       (name) => name.startsWith(unfinishedPrefix) && !isAlive(name.slice(unfinishedPrefix.length)),
     );
@@ -145,16 +149,6 @@ export async function linkOrCopy(source: string, target: string): Promise<void> 
   } catch (error) {
     if (!isErrno(error, "EXDEV") && !isErrno(error, "EPERM")) throw error;
     await copyFile(source, target);
-  }
-}
-
-/** The names in a folder, sorted; none when there is no such folder. */
-export async function namesIn(folder: string): Promise<string[]> {
-  try {
-    return (await readdir(folder)).toSorted();
-  } catch (error) {
-    if (isErrno(error, "ENOENT")) return [];
-    throw error;
   }
 }
 

@@ -1,8 +1,10 @@
 import { createHash, type Hash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { chmod, lstat, readdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { UsageError } from "../domain/errors.ts";
+import { sha256OfFile } from "../host/files.ts";
+
+export { sha256OfFile };
 
 const maxFlakeEntries = 100_000;
 const maxFlakeBytes = 1024 ** 3;
@@ -63,15 +65,6 @@ export async function hashTree(
     addField(hash, node.executable && node.kind === "file" ? "program" : node.kind);
     if (node.kind === "link") addField(hash, await readlink(node.path));
     if (node.kind === "file") addField(hash, await sha256OfFile(node.path));
-  }
-  return hash.digest("hex");
-}
-
-/** SHA-256 of a file, in hex. */
-export async function sha256OfFile(path: string, signal?: AbortSignal): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20, signal })) {
-    hash.update(chunk as Buffer);
   }
   return hash.digest("hex");
 }

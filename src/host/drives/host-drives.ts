@@ -4,10 +4,8 @@ import {
   mkdir,
   mkdtemp,
   open,
-  readdir,
   rename,
   rm,
-  rmdir,
   statfs,
   writeFile,
 } from "node:fs/promises";
@@ -16,7 +14,13 @@ import { OperationError } from "../../domain/errors.ts";
 import type { InstanceAddress, TenantId } from "../../domain/ids.ts";
 import type { DrivePaths, DriveRequest, Drives, InstanceFolders } from "../../ports/drives.ts";
 import type { Exec } from "../../ports/exec.ts";
-import { isErrno, readFileIfAny, syncFolder } from "../files.ts";
+import {
+  isErrno,
+  listFolderIfAny,
+  readFileIfAny,
+  removeFolderIfEmpty,
+  syncFolder,
+} from "../files.ts";
 import { mountPoints } from "../mounts.ts";
 import { type Roots, instanceFolder, instanceRunRoot, tenantFolder } from "../roots.ts";
 
@@ -83,21 +87,21 @@ export class HostDrives implements Drives {
     await rm(join(folder, "logs"), { recursive: true, force: true });
     if (wipe) await rm(this.#volumes(instance), { recursive: true, force: true });
     else await rm(join(this.#volumes(instance), "config.ext4"), { force: true });
-    await removeEmpty(this.#volumes(instance));
+    await removeFolderIfEmpty(this.#volumes(instance));
   }
 
   async wipeTenant(tenant: TenantId): Promise<void> {
     const pools = join(tenantFolder(this.#roots, tenant), "pools");
-    for (const pool of await names(pools)) {
+    for (const pool of await listFolderIfAny(pools)) {
       const instances = join(pools, pool, "instances");
-      for (const id of await names(instances)) {
+      for (const id of await listFolderIfAny(instances)) {
         // A folder that still has its record is no leftover.
         const folder = join(instances, id);
         if ((await readFileIfAny(join(folder, "instance.json"))) !== undefined) continue;
         await rm(folder, { recursive: true, force: true });
       }
-      await removeEmpty(instances);
-      await removeEmpty(join(pools, pool));
+      await removeFolderIfEmpty(instances);
+      await removeFolderIfEmpty(join(pools, pool));
     }
   }
 
@@ -202,22 +206,5 @@ async function makeSparse(path: string, sizeMib: number): Promise<void> {
     await file.truncate(sizeMib * 1024 * 1024);
   } finally {
     await file.close();
-  }
-}
-
-async function names(path: string): Promise<string[]> {
-  try {
-    return await readdir(path);
-  } catch (error) {
-    if (isErrno(error, "ENOENT")) return [];
-    throw error;
-  }
-}
-
-async function removeEmpty(path: string): Promise<void> {
-  try {
-    await rmdir(path);
-  } catch (error) {
-    if (!isErrno(error, "ENOENT") && !isErrno(error, "ENOTEMPTY")) throw error;
   }
 }

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { copyFile, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { downloadPackages, sha256OfFile, unpackPackages } from "./packages.ts";
+import { sha256OfFile } from "../files.ts";
+import { downloadPackages, unpackPackages } from "./packages.ts";
 import type { MadePayload, MakeContext, Payload } from "./prepare.ts";
 
 const packageNames = ["nix-bin", "git", "e2fsprogs", "busybox-static", "ca-certificates"];

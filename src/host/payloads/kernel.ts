@@ -1,7 +1,8 @@
 import { copyFile, mkdir, readdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { OperationError } from "../../domain/errors.ts";
-import { cloudKernelPackage, downloadPackages, sha256OfFile, unpackPackages } from "./packages.ts";
+import { sha256OfFile } from "../files.ts";
+import { cloudKernelPackage, downloadPackages, unpackPackages } from "./packages.ts";
 import type { MadePayload, MakeContext, Payload } from "./prepare.ts";
 
 /**

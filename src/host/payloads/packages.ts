@@ -1,9 +1,8 @@
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HostLacksError, OperationError } from "../../domain/errors.ts";
 import type { Exec, RunResult } from "../../ports/exec.ts";
+import { sha256OfFile } from "../files.ts";
 
 /** A Debian package that was downloaded; apt has checked it against the signed index. */
 export interface DebianPackage {
@@ -15,15 +14,6 @@ export interface DebianPackage {
 
 const downloadTimeoutMs = 15 * 60_000;
 const unpackTimeoutMs = 5 * 60_000;
-
-/** SHA-256 of a file, in hex. */
-export async function sha256OfFile(path: string, signal?: AbortSignal): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20, signal })) {
-    hash.update(chunk as Buffer);
-  }
-  return hash.digest("hex");
-}
 
 /**
  * The variables that say how this machine reaches its package sources. They are the operator's and

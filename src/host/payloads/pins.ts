@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { z } from "zod";
 import { OperationError } from "../../domain/errors.ts";
 import type { Exec } from "../../ports/exec.ts";
-import { networkEnvironment, sha256OfFile } from "./packages.ts";
+import { sha256OfFile } from "../files.ts";
+import { networkEnvironment } from "./packages.ts";
 
 /** `nix/payloads/pins.json`: the versions and contents this release of mvm was tested with. */
 export interface Pins {

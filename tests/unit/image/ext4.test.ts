@@ -7,9 +7,10 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { HostExec } from "../../../src/host/exec.ts";
+import { sha256OfFile } from "../../../src/host/files.ts";
 import { makeExt4 } from "../../../src/image/ext4.ts";
 import { packCpio } from "../../../src/image/initramfs.ts";
-import { hashTree, sha256OfFile } from "../../../src/image/tree.ts";
+import { hashTree } from "../../../src/image/tree.ts";
 
 const run = promisify(execFile);
 const exec = new HostExec();
