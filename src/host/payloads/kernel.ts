@@ -1,8 +1,10 @@
-import { copyFile, mkdir, readdir, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, readdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { OperationError } from "../../domain/errors.ts";
-import { sha256OfFile } from "../files.ts";
-import { cloudKernelPackage, downloadPackages, unpackPackages } from "./packages.ts";
+import { zstdDecompressSync } from "node:zlib";
+import { HostLacksError, OperationError } from "../../domain/errors.ts";
+import type { Exec } from "../../ports/exec.ts";
+import { readFileIfAny, sha256OfFile } from "../files.ts";
+import { downloadPackages, guestKernelPackages, unpackPackages } from "./packages.ts";
 import type { MadePayload, MakeContext, Payload } from "./prepare.ts";
 
 /**
@@ -38,7 +40,9 @@ const requiredModules: ReadonlySet<string> = new Set([
   "overlay",
 ]);
 
-/** `vmlinuz`, `modules/*.ko` and `modules/order` from Debian's cloud kernel, which is not installed. */
+const unpackTimeoutMs = 30_000;
+
+/** `vmlinuz`, `modules/*.ko` and `modules/order` from the distribution's kernel, which is not installed. */
 export const kernelPayload: Payload = {
   name: "kernel",
   title: "guest kernel",
@@ -48,9 +52,10 @@ export const kernelPayload: Payload = {
 
 async function make(context: MakeContext): Promise<MadePayload> {
   const { exec, folder, workFolder, signal } = context;
-  const name = await cloudKernelPackage(exec, signal);
+  const names = await guestKernelPackages(exec, signal);
+  const [name = ""] = names;
   context.onProgress(`guest kernel: downloading ${name}`);
-  const packages = await downloadPackages(exec, [name], join(workFolder, "debs"), {
+  const packages = await downloadPackages(exec, names, join(workFolder, "debs"), {
     closure: false,
     ...(signal === undefined ? {} : { signal }),
   });
@@ -59,22 +64,23 @@ async function make(context: MakeContext): Promise<MadePayload> {
   const release = name.replace(/^linux-image-/, "").replace(/-unsigned$/, "");
   await copyFile(join(tree, "boot", `vmlinuz-${release}`), join(folder, "vmlinuz"));
 
-  const files = await readdir(join(tree, "lib", "modules", release), { recursive: true });
+  const source = join(tree, "lib", "modules", release);
+  const files = await readdir(source, { recursive: true });
   const byName = new Map(
-    files.filter((file) => file.endsWith(".ko")).map((file) => [basename(file, ".ko"), file]),
+    files.filter((file) => moduleFile.test(file)).map((file) => [moduleName(file), file]),
+  );
+  const builtIn = new Set(
+    ((await readFileIfAny(join(source, "modules.builtin"))) ?? "").split("\n").map(moduleName),
   );
   const order: string[] = [];
   await mkdir(join(folder, "modules"), { mode: 0o755 });
   for (const module of moduleOrder) {
     const file = byName.get(module);
     if (file === undefined) {
-      if (!requiredModules.has(module)) continue;
+      if (!requiredModules.has(module) || builtIn.has(module)) continue;
       throw new OperationError(`kernel package ${name} has no module ${module}`);
     }
-    await copyFile(
-      join(tree, "lib", "modules", release, file),
-      join(folder, "modules", `${module}.ko`),
-    );
+    await placeModule(exec, join(source, file), join(folder, "modules", `${module}.ko`));
     order.push(`${module}.ko`);
   }
   await writeFile(join(folder, "modules", "order"), `${order.join("\n")}\n`);
@@ -83,4 +89,32 @@ async function make(context: MakeContext): Promise<MadePayload> {
     files: { vmlinuz: await sha256OfFile(join(folder, "vmlinuz"), signal) },
     packages,
   };
+}
+
+const moduleFile = /\.ko(?:\.xz|\.zst)?$/;
+
+function moduleName(file: string): string {
+  return basename(file).replace(moduleFile, "");
+}
+
+/** Copies a module, unpacked: the guest's busybox loads plain ones only. @throws HostLacksError without xz where it is needed. */
+export async function placeModule(exec: Exec, source: string, target: string): Promise<void> {
+  if (source.endsWith(".zst")) {
+    await writeFile(target, zstdDecompressSync(await readFile(source)));
+    return;
+  }
+  if (!source.endsWith(".xz")) {
+    await copyFile(source, target);
+    return;
+  }
+  await copyFile(source, `${target}.xz`);
+  try {
+    await exec.run("xz", ["--decompress", `${target}.xz`], { timeoutMs: unpackTimeoutMs });
+  } catch (error) {
+    if (!(error instanceof HostLacksError)) throw error;
+    throw new HostLacksError("xz is not installed, and this kernel's modules are packed with it", {
+      hint: "apt-get install xz-utils",
+      cause: error,
+    });
+  }
 }

@@ -1,4 +1,4 @@
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HostLacksError, OperationError } from "../../domain/errors.ts";
 import type { Exec, RunResult } from "../../ports/exec.ts";
@@ -78,23 +78,37 @@ export async function downloadPackages(
   return describePackages(exec, folder, options.signal);
 }
 
-/** The concrete kernel package that the meta package of this machine's architecture depends on. */
-export async function cloudKernelPackage(exec: Exec, signal?: AbortSignal): Promise<string> {
-  const meta = "linux-image-cloud-amd64";
-  const ask = (): Promise<RunResult> =>
-    exec.tryRun("apt-cache", ["depends", meta], runOptions(signal));
-  let result = await ask();
-  if (result.exitCode !== 0 || !result.stdout.includes("Depends:")) {
-    await exec.run("apt-get", ["update"], runOptions(signal));
-    result = await ask();
-  }
-  const name = /Depends:\s+(linux-image-[a-z0-9.+-]+)/.exec(result.stdout)?.[1];
-  if (name === undefined) {
-    throw new HostLacksError(`apt knows no package ${meta}`, {
-      hint: "mvm takes its guest kernel from Debian: add a Debian package source",
+/** The packages that name the newest kernel for virtual machines: Debian's, then Ubuntu's. */
+const kernelMetaPackages: readonly string[] = ["linux-image-cloud-amd64", "linux-image-virtual"];
+
+/**
+ * The packages of the newest guest kernel: the kernel's own first, then that of its modules where it is
+ * apart. @throws HostLacksError when apt knows none.
+ */
+export async function guestKernelPackages(exec: Exec, signal?: AbortSignal): Promise<string[]> {
+  const found = (await findKernel(exec, signal)) ?? (await updateAndFindKernel(exec, signal));
+  if (found === undefined) {
+    throw new HostLacksError(`apt knows none of ${kernelMetaPackages.join(", ")}`, {
+      hint: "mvm takes its guest kernel from Debian or Ubuntu: add a package source that has it",
     });
   }
-  return name;
+  const modules = found.replace(/^linux-image-/, "linux-modules-");
+  const { stdout } = await exec.tryRun("apt-cache", ["show", modules], runOptions(signal));
+  return stdout.includes("Package:") ? [found, modules] : [found];
+}
+
+async function updateAndFindKernel(exec: Exec, signal?: AbortSignal): Promise<string | undefined> {
+  await exec.run("apt-get", ["update"], runOptions(signal));
+  return findKernel(exec, signal);
+}
+
+async function findKernel(exec: Exec, signal?: AbortSignal): Promise<string | undefined> {
+  for (const meta of kernelMetaPackages) {
+    const { stdout } = await exec.tryRun("apt-cache", ["depends", meta], runOptions(signal));
+    const name = /Depends:\s+(linux-image-[a-z0-9.+-]+)/.exec(stdout)?.[1];
+    if (name !== undefined) return name;
+  }
+  return undefined;
 }
 
 /** Unpacks packages over each other, without running any of their scripts. */
@@ -110,6 +124,16 @@ export async function unpackPackages(
       timeoutMs: unpackTimeoutMs,
       ...(signal === undefined ? {} : { signal }),
     });
+  }
+  await mergeUsr(folder);
+}
+
+/** Since Debian 13 and in Ubuntu, packages have their files below /usr only: gives the tree the links that a system has there. */
+async function mergeUsr(folder: string): Promise<void> {
+  const top = new Set(await readdir(folder));
+  const usr = top.has("usr") ? await readdir(join(folder, "usr")) : [];
+  for (const name of usr.filter((entry) => /^(?:s?bin|lib(?:64)?)$/.test(entry))) {
+    if (!top.has(name)) await symlink(join("usr", name), join(folder, name));
   }
 }
 
