@@ -62,6 +62,11 @@ export class OperationError extends MvmError {
   }
 }
 
+/** Whether an error is what a system call said, such as "no such file"; see errno(3). */
+export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && "syscall" in error && "code" in error;
+}
+
 /** One sentence for a person: the message of an error and of what caused it, outermost first. */
 export function describeError(error: unknown): string {
   const parts: string[] = [];

@@ -1,4 +1,4 @@
-import { ConflictError, MvmError, describeError } from "../domain/errors.ts";
+import { ConflictError, MvmError, OperationError, describeError } from "../domain/errors.ts";
 import { FrameDecoder, encodeFrame } from "../protocol/frames.ts";
 import { guestProtocolVersion, maxGuestFrameBytes } from "../protocol/guest-messages.ts";
 import type { HealthReport, HelloAnswer } from "../protocol/guest-messages.ts";
@@ -42,7 +42,8 @@ export class AgentSessions implements PortEvents {
   onBytes(bytes: Buffer): void {
     try {
       for (const value of this.#decoder.push(bytes)) this.#onFrame(value);
-    } catch {
+    } catch (error) {
+      if (!(error instanceof OperationError)) throw error;
       // The stream has lost its frame boundaries. Silence makes the host reconnect, which resets it.
       this.#endSession();
     }

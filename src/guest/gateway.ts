@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { describeError } from "../domain/errors.ts";
+import { OperationError, describeError } from "../domain/errors.ts";
 import { guestConfigSchema } from "../protocol/guest-config.ts";
 import type { GatewayRoute } from "../protocol/guest-config.ts";
 import { listenRoute } from "./gateway-route.ts";
@@ -20,6 +20,7 @@ async function main(): Promise<void> {
     try {
       await listenRoute(route, { host: "0.0.0.0" });
     } catch (error) {
+      if (!(error instanceof OperationError)) throw error;
       // The other routes are worth having; health says which one is missing.
       problems.push(`${route.name}: ${describeError(error)}`);
     }

@@ -1,7 +1,8 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { NotFoundError, describeError } from "../domain/errors.ts";
+import * as z from "zod/mini";
+import { NotFoundError, OperationError, describeError, isSystemError } from "../domain/errors.ts";
 import { maxLogLineBytes } from "../protocol/guest-messages.ts";
 import type { ServiceReport } from "../protocol/guest-messages.ts";
 import { guestServiceSchema } from "../protocol/guest-service.ts";
@@ -98,15 +99,26 @@ export class Supervisor {
       try {
         const text = await readFile(join(this.#paths.services, file), "utf8");
         const service = guestServiceSchema.parse(JSON.parse(text));
-        if (service.name !== name) throw new Error(`its name is ${service.name}`);
+        if (service.name !== name) throw new OperationError(`its name is ${service.name}`);
         services.push(service);
       } catch (error) {
+        if (!isUnusable(error)) throw error;
         const detail = `${file} is not a service: ${describeError(error)}`.slice(0, 500);
         this.#refused.push({ name: name.slice(0, 64), health: "unhealthy", detail });
       }
     }
     return services;
   }
+}
+
+/** Whether an error says that a definition cannot be read or means nothing; the others run without it. */
+function isUnusable(error: unknown): boolean {
+  return (
+    isSystemError(error) ||
+    error instanceof SyntaxError ||
+    error instanceof z.core.$ZodError ||
+    error instanceof OperationError
+  );
 }
 
 function cutLine(line: string): string {

@@ -101,6 +101,8 @@ export class FrameDecoder {
     try {
       return JSON.parse(utf8.decode(body)) as unknown;
     } catch (error) {
+      // A TypeError is how TextDecoder refuses bytes that are no UTF-8.
+      if (!(error instanceof SyntaxError) && !(error instanceof TypeError)) throw error;
       return this.#fail("a frame is not JSON in UTF-8", error);
     }
   }

@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import { ConflictError, OperationError } from "../../domain/errors.ts";
+import { ConflictError, MvmError, OperationError } from "../../domain/errors.ts";
 import type { GuestExecRequest, GuestSession } from "../../ports/guest-link.ts";
 import {
   emptyAnswerSchema,
@@ -122,7 +122,9 @@ export class ChannelSession implements GuestSession {
 
   #cancel(execId: number): void {
     // The session may be over already, and then so is the command.
-    this.#ask({ op: "ExecCancel", exec_id: execId }).catch(() => undefined);
+    this.#ask({ op: "ExecCancel", exec_id: execId }).catch((error: unknown) => {
+      if (!(error instanceof MvmError)) throw error;
+    });
   }
 
   async #ask(body: Parameters<GuestRequests["start"]>[0]): Promise<void> {

@@ -106,6 +106,7 @@ class HelloScanner {
     try {
       value = (JSON.parse(body.toString("utf8")) as { result: unknown }).result;
     } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
       throw new OperationError("the guest's Hello is not JSON", { cause: error });
     }
     const parsed = helloAnswerSchema.safeParse(value);

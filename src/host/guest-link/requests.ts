@@ -131,11 +131,9 @@ export class GuestRequests {
         if (this.#ended()) return;
       }
     } catch (error) {
-      this.end(
-        error instanceof MvmError
-          ? new OperationError("the guest broke the protocol", { cause: error })
-          : new OperationError("what the guest sent could not be handled", { cause: error }),
-      );
+      // Whatever it was, nobody is left waiting for an answer.
+      this.end(new OperationError("the guest broke the protocol", { cause: error }));
+      if (!(error instanceof MvmError)) throw error;
       return;
     }
     this.#throttle(chunk.length);

@@ -56,6 +56,7 @@ async function readFormer(recordPath: string): Promise<Former | undefined> {
   try {
     return formerSchema.parse(JSON.parse(text));
   } catch (error) {
+    if (!(error instanceof SyntaxError) && !(error instanceof z.ZodError)) throw error;
     throw new OperationError(`cannot read ${recordPath}, which says what IPv4 forwarding was`, {
       hint: `set net.ipv4.ip_forward to what it should be and remove ${recordPath}`,
       cause: error,

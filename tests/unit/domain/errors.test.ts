@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import {
   ConflictError,
@@ -8,6 +9,7 @@ import {
   OperationError,
   UsageError,
   describeError,
+  isSystemError,
 } from "../../../src/domain/errors.ts";
 
 test("each class of error has the code of its kind of failure", () => {
@@ -50,4 +52,11 @@ test("a cause that leads back to itself does not describe forever", () => {
 test("what was thrown and is no error is described too", () => {
   assert.equal(describeError({ code: 5 }), '{"code":5}');
   assert.equal(describeError("text"), '"text"');
+});
+
+test("what a system call said is told from a defect", () => {
+  assert.throws(() => readFileSync("/nonexistent"), isSystemError);
+  assert.ok(!isSystemError(new TypeError("x is not a function")));
+  assert.ok(!isSystemError(Object.assign(new TypeError("bad"), { code: "ERR_INVALID_ARG_TYPE" })));
+  assert.ok(!isSystemError({ code: "ENOENT", syscall: "open" }));
 });

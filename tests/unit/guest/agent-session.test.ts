@@ -150,3 +150,25 @@ void test("a command ends with the session that runs it, and nothing of it reach
   assert.deepEqual((await host.answer(1)).result, { exit_code: 0 });
   assert.equal(host.output(1, "stdout").replaceAll("old\n", ""), "new\n");
 });
+
+void test("a stream that lost its frames ends the session, and a defect of the agent is not taken for that", () => {
+  const host = new FakeHost();
+  host.hello();
+  host.sessions.onBytes(Buffer.from([255, 255, 255, 255]));
+  const broken = new AgentSessions(new AgentPort({ read: neverAsked, write: neverAsked }), {
+    get bootId(): string {
+      throw new TypeError("a defect");
+    },
+    instanceId: "i-test0000",
+    health: neverAsked,
+    logs: () => [],
+    shutdown: () => undefined,
+  });
+  const nonce = "0123456789abcdef0123456789abcdef";
+  const hello = { id: 0, op: "Hello", protocol: "mvm-guest", version: 1, role: "host", nonce };
+  assert.throws(() => broken.onBytes(encodeFrame(hello)), /a defect/);
+});
+
+function neverAsked(): Promise<never> {
+  return Promise.reject(new Error("the test does not get here"));
+}

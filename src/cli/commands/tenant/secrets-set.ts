@@ -1,7 +1,7 @@
 import { type Command, buildCommand } from "@stricli/core";
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import { UsageError } from "../../../domain/errors.ts";
+import { UsageError, isSystemError } from "../../../domain/errors.ts";
 import type { TenantId } from "../../../domain/ids.ts";
 import type { CliContext } from "../../context.ts";
 import { tenantArgument } from "../../parameters.ts";
@@ -43,6 +43,7 @@ async function readSecrets(context: CliContext, path: string): Promise<string> {
     try {
       return await readFile(path, "utf8");
     } catch (error) {
+      if (!isSystemError(error)) throw error;
       throw new UsageError(`${path} cannot be read`, { cause: error });
     }
   }
