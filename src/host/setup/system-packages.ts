@@ -11,6 +11,7 @@ export const systemPackages: Readonly<Record<string, string>> = {
   "dnsmasq-base": "answers DNS for tenants",
   e2fsprogs: "makes drives and images",
   "util-linux": "locks and mounts",
+  "xz-utils": "unpacks the guest's kernel modules",
 };
 
 /** The packages of `systemPackages` that are not installed. */

@@ -20,7 +20,7 @@ function guestName(id: string): string {
 
 /**
  * The arguments of QEMU for a spec. QEMU starts as root, opens every file, socket and TAP, and drops
- * to the spec's uid before the guest's first instruction (`-runas`); nothing has to be readable for
+ * to the spec's uid before the guest's first instruction; nothing has to be readable for
  * that uid. Source: qemu(1).
  */
 export function qemuArguments(spec: VmmSpec, platform: QemuPlatform): string[] {
@@ -36,7 +36,7 @@ export function qemuArguments(spec: VmmSpec, platform: QemuPlatform): string[] {
     ["-cpu", platform.accelerator === "kvm" ? "host" : "max"],
     ["-smp", String(spec.vcpus)],
     ["-m", `${spec.memMib}M`],
-    ["-runas", `${spec.uid}:${spec.uid}`],
+    runAs(spec.uid, platform.qemuVersion),
     // Not `elevateprivileges=deny`: it forbids QEMU its own change to the uid above. The process gets
     // no new privileges from `setpriv` instead.
     ["-sandbox", "on,obsolete=deny,spawn=deny,resourcecontrol=deny"],
@@ -75,6 +75,13 @@ export function qemuArguments(spec: VmmSpec, platform: QemuPlatform): string[] {
     );
   });
   return args.flat();
+}
+
+/** The option changed its name: `-run-with user=` came with QEMU 9.1, and `-runas` went with 10.0. */
+function runAs(uid: number, qemuVersion: string): string[] {
+  const [major = 0, minor = 0] = qemuVersion.split(".").map(Number);
+  const isNew = major > 9 || (major === 9 && minor >= 1);
+  return isNew ? ["-run-with", `user=${uid}:${uid}`] : ["-runas", `${uid}:${uid}`];
 }
 
 function machineOption(platform: QemuPlatform): string {

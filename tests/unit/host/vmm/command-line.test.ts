@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { qemuArguments } from "../../../../src/host/vmm/qemu/command-line.ts";
+
+function argumentsUnder(qemuVersion: string): string {
+  return qemuArguments(
+    {
+      id: "i-00000001",
+      runDir: "/run/mvm/i/i-00000001",
+      logDir: "/logs,here",
+      uid: 1234,
+      vcpus: 1,
+      memMib: 128,
+      kernelPath: "/kernel",
+      initrdPath: "/initrd",
+      kernelArgs: [],
+      drives: [{ id: "data", path: "/a,b/data.ext4", readOnly: false }],
+      nics: [],
+    },
+    { accelerator: "tcg", machine: "microvm", tscKhz: 1000, qemuVersion },
+  ).join(" ");
+}
+
+test("QEMU is told to drop its privileges by the option its version has", () => {
+  for (const version of ["7.2.22", "8.2.2", "9.0.4"]) {
+    assert.match(argumentsUnder(version), / -runas 1234:1234 /);
+  }
+  for (const version of ["9.1.0", "10.0.2", "11.0.0"]) {
+    assert.match(argumentsUnder(version), / -run-with user=1234:1234 /);
+  }
+});
+
+test("a comma in a path does not begin another option", () => {
+  assert.match(argumentsUnder("7.2.22"), /file\.filename=\/a,,b\/data\.ext4 /);
+  assert.match(argumentsUnder("7.2.22"), /path=\/logs,,here\/console\.log,/);
+});
