@@ -3,7 +3,7 @@ import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ConflictError, HostLacksError, MvmError, OperationError } from "../domain/errors.ts";
 import type { Revision } from "../domain/revision.ts";
-import { isErrno, readFileIfAny } from "../host/files.ts";
+import { isErrno, readFileIfAny, sha256OfFile } from "../host/files.ts";
 import type { Exec } from "../ports/exec.ts";
 import type { BuildRequest, ImageBuilder } from "../ports/image-builder.ts";
 import type { Vmm, VmmProcess } from "../ports/vmm.ts";
@@ -31,7 +31,7 @@ import {
   wantedPayloads,
   type Profiles,
 } from "./profiles.ts";
-import { hashTree, sha256OfFile } from "./tree.ts";
+import { hashTree } from "./tree.ts";
 import { unpackOutput } from "./unpack.ts";
 
 export interface MicrovmImageBuilderOptions {

@@ -4,8 +4,6 @@ import { join } from "node:path";
 import { UsageError } from "../domain/errors.ts";
 import { sha256OfFile } from "../host/files.ts";
 
-export { sha256OfFile };
-
 const maxFlakeEntries = 100_000;
 const maxFlakeBytes = 1024 ** 3;
 

@@ -7,7 +7,8 @@ import type { ImageBuilder } from "../../ports/image-builder.ts";
 import type { Network } from "../../ports/network.ts";
 import type { NodeRecords, Store } from "../../ports/store.ts";
 import type { Vmm } from "../../ports/vmm.ts";
-import { isErrno, readFileIfAny } from "../files.ts";
+import { isErrno, listFolderIfAny } from "../files.ts";
+import { mountPoints } from "../mounts.ts";
 import { type Roots, instanceRunRoot, tenantsFolder } from "../roots.ts";
 
 export interface LeakScan {
@@ -90,12 +91,8 @@ async function leakedNetwork(scan: LeakScan, records: NodeRecords): Promise<Leak
 async function leakedRunFolders(scan: LeakScan, records: NodeRecords): Promise<Leak[]> {
   const owned = activeIds(records);
   const root = instanceRunRoot(scan.roots);
-  const mounts = (await readFileIfAny("/proc/self/mountinfo")) ?? "";
-  const mounted = mounts
-    .split("\n")
-    .map((line) => line.split(" ")[4] ?? "")
-    .filter((path) => path.startsWith(`${root}/`));
-  const folders = (await list(root)).filter((name) => !owned.has(name));
+  const mounted = (await mountPoints()).filter((path) => path.startsWith(`${root}/`));
+  const folders = (await listFolderIfAny(root)).filter((name) => !owned.has(name));
   return [
     ...folders.map((name): Leak => ({
       kind: "run-folder",

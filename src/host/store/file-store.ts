@@ -1,13 +1,13 @@
-import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
-import { describeError } from "../../domain/errors.ts";
+import { OperationError, describeError, isSystemError } from "../../domain/errors.ts";
 import type { InstanceAddress, PoolAddress, TenantId } from "../../domain/ids.ts";
 import { type Instance, addressOf, instanceSchema } from "../../domain/instance.ts";
 import { type Pool, poolSchema } from "../../domain/pool.ts";
 import { type Tenant, tenantSchema } from "../../domain/tenant.ts";
 import type { CorruptFile, NodeRecords, Store, TenantRecords } from "../../ports/store.ts";
-import { isErrno, readFileIfAny, writeFileAtomic } from "../files.ts";
+import { readFileIfAny, removeFolderIfEmpty, writeFileAtomic, isErrno } from "../files.ts";
 import { type Roots, instanceFolder, poolFolder, tenantFolder, tenantsFolder } from "../roots.ts";
 
 const networksSchema = z.strictObject({
@@ -54,11 +54,11 @@ export class FileStore implements Store {
     } else if ("pool" in address) {
       const folder = poolFolder(this.#roots, address);
       await rm(join(folder, "artifacts"), { recursive: true, force: true });
-      await removeIfEmpty(join(folder, "instances"));
+      await removeFolderIfEmpty(join(folder, "instances"));
       await removeRecord(folder, "pool.json");
     } else {
       const folder = tenantFolder(this.#roots, address.tenant);
-      await removeIfEmpty(join(folder, "pools"));
+      await removeFolderIfEmpty(join(folder, "pools"));
       await rm(join(folder, "secrets.json"), { force: true });
       await removeRecord(folder, "tenant.json");
     }
@@ -67,7 +67,7 @@ export class FileStore implements Store {
   async useNetId(netId: number | undefined): Promise<ReadonlySet<number>> {
     const path = join(this.#roots.stateDir, "networks.json");
     const text = await readFileIfAny(path);
-    const used = new Set(text === undefined ? [] : networksSchema.parse(JSON.parse(text)).used);
+    const used = new Set(text === undefined ? [] : parseNetworks(path, text));
     if (netId !== undefined && !used.has(netId)) {
       used.add(netId);
       await save(path, { schema_version: 1, used: [...used].toSorted((a, b) => a - b) });
@@ -112,6 +112,17 @@ export class FileStore implements Store {
   }
 }
 
+function parseNetworks(path: string, text: string): number[] {
+  try {
+    return networksSchema.parse(JSON.parse(text)).used;
+  } catch (error) {
+    throw new OperationError(`${path} cannot be used: ${problemOf(error)}`, {
+      hint: "restore it from a backup; without it a new tenant could get a subnet that was used before",
+      cause: error,
+    });
+  }
+}
+
 function byPoolAndAddress(a: Instance, b: Instance): number {
   if (a.pool_id !== b.pool_id) return a.pool_id < b.pool_id ? -1 : 1;
   return a.net_offset - b.net_offset;
@@ -127,24 +138,27 @@ async function read<T>(
   corrupt: CorruptFile[],
   belongs: (record: T) => boolean,
 ): Promise<T | undefined> {
-  const text = await readFileIfAny(path);
-  // A folder without its record is what a destroyed object left on purpose, such as a kept data disk.
-  if (text === undefined) return undefined;
   try {
+    const text = await readFileIfAny(path);
+    // A folder without its record is what a destroyed object left on purpose, such as a kept data disk.
+    if (text === undefined) return undefined;
     const record = schema.parse(JSON.parse(text));
     if (belongs(record)) return record;
     corrupt.push({ path, problem: "it is the record of another object" });
     return undefined;
   } catch (error) {
-    if (!(error instanceof SyntaxError) && !(error instanceof z.ZodError)) {
-      corrupt.push({ path, problem: describeError(error) });
-      return undefined;
-    }
-    const problem =
-      error instanceof z.ZodError ? z.prettifyError(error) : "it is no JSON, perhaps cut off";
-    corrupt.push({ path, problem });
+    corrupt.push({ path, problem: problemOf(error) });
     return undefined;
   }
+}
+
+/** Why a file cannot be used; what is none of the three expected errors is thrown on. */
+function problemOf(error: unknown): string {
+  if (error instanceof z.ZodError) return z.prettifyError(error);
+  if (error instanceof SyntaxError) return "it is no JSON, perhaps cut off";
+  // A folder in its place, a bad sector, no permission.
+  if (isSystemError(error)) return describeError(error);
+  throw error;
 }
 
 async function save(path: string, value: unknown): Promise<void> {
@@ -167,14 +181,5 @@ async function listFolder(path: string): Promise<string[]> {
 
 async function removeRecord(folder: string, file: string): Promise<void> {
   await rm(join(folder, file), { force: true });
-  await removeIfEmpty(folder);
-}
-
-/** Removes a folder unless something is kept in it. */
-async function removeIfEmpty(folder: string): Promise<void> {
-  try {
-    await rmdir(folder);
-  } catch (error) {
-    if (!isErrno(error, "ENOTEMPTY") && !isErrno(error, "ENOENT")) throw error;
-  }
+  await removeFolderIfEmpty(folder);
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cp, readFile, readdir, stat, truncate, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, readdir, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -230,4 +230,24 @@ test("whenever a writer is killed, the record is whole: what it was before or af
     assert.ok(found?.state.status === "failed");
     assert.equal(found.state.console.length, (found.failures % 2) * 2000);
   }
+});
+
+test("a folder in the place of a record is reported, and the rest is loaded", async () => {
+  await using roots = await TemporaryRoots.make();
+  const store = await filledStore(roots);
+  await rm(pathOf(roots, "acme", "tenant.json"));
+  await mkdir(pathOf(roots, "acme", "tenant.json"));
+  const { tenants, corrupt } = await store.load();
+  assert.deepEqual(
+    tenants.map(({ tenant }) => tenant.tenant_id),
+    [zenith],
+  );
+  assert.match(corrupt[0]?.problem ?? "", /EISDIR/);
+});
+
+test("a list of used networks that cannot be read is an error that names it", async () => {
+  await using roots = await TemporaryRoots.make();
+  const store = await filledStore(roots);
+  await writeFile(join(roots.stateDir, "networks.json"), '{"used": [1');
+  await assert.rejects(store.useNetId(2), /networks\.json cannot be used: it is no JSON/);
 });
