@@ -1,7 +1,7 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
-import { OperationError, describeError, isSystemError } from "../../domain/errors.ts";
+import { OperationError, UsageError, describeError, isSystemError } from "../../domain/errors.ts";
 import type { InstanceAddress, PoolAddress, TenantId } from "../../domain/ids.ts";
 import { type Instance, addressOf, instanceSchema } from "../../domain/instance.ts";
 import { type Pool, poolSchema } from "../../domain/pool.ts";
@@ -152,12 +152,12 @@ async function read<T>(
   }
 }
 
-/** Why a file cannot be used; what is none of the three expected errors is thrown on. */
+/** Why a file cannot be used; what is none of the expected errors is thrown on. */
 function problemOf(error: unknown): string {
   if (error instanceof z.ZodError) return z.prettifyError(error);
   if (error instanceof SyntaxError) return "it is no JSON, perhaps cut off";
-  // A folder in its place, a bad sector, no permission.
-  if (isSystemError(error)) return describeError(error);
+  // An id that is none; a folder in its place, a bad sector, no permission.
+  if (error instanceof UsageError || isSystemError(error)) return describeError(error);
   throw error;
 }
 
