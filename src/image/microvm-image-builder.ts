@@ -87,7 +87,7 @@ export class MicrovmImageBuilder implements ImageBuilder {
   async leftovers(): Promise<string[]> {
     const { isAlive, vmms, buildIds } = await this.#dead();
     return [
-      ...vmms.map(({ id, pid }) => `builder microVM ${id} (pid ${pid})`),
+      ...vmms.map(({ id }) => `builder microVM ${id}`),
       ...buildIds.map((buildId) => `scratch files of build ${buildId}`),
       ...(await this.#store.unfinished(isAlive)).map((name) => `unfinished image ${name}`),
     ];
