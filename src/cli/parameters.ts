@@ -1,3 +1,4 @@
+import { maxNetId } from "../domain/address-plan.ts";
 import { UsageError } from "../domain/errors.ts";
 import {
   type InstanceAddress,
@@ -76,3 +77,29 @@ export function wholeNumber(minimum: number, maximum: number): (text: string) =>
     return value;
   };
 }
+
+interface OptionalFlag<T> {
+  readonly kind: "parsed";
+  readonly parse: (text: string) => T;
+  readonly optional: true;
+  readonly brief: string;
+}
+
+/** The network a new tenant asks for. */
+export const networkFlags: {
+  readonly netId: OptionalFlag<number>;
+  readonly subnet: OptionalFlag<string>;
+} = {
+  netId: {
+    kind: "parsed",
+    parse: wholeNumber(0, maxNetId),
+    optional: true,
+    brief: "Net id; allocated when left out",
+  },
+  subnet: {
+    kind: "parsed",
+    parse: String,
+    optional: true,
+    brief: "The /24 of the net id; follows from it when left out",
+  },
+};

@@ -3,7 +3,7 @@ import { rolePriority } from "../domain/roles.ts";
 import { findTemplate } from "../domain/templates.ts";
 import type { ObservedHealth } from "../planner/observed.ts";
 import type { NodeContext } from "./context.ts";
-import { observeTenant, observedAddress } from "./observe.ts";
+import { observeTenant } from "./observe.ts";
 import { loadTenant } from "./records.ts";
 import {
   type InstanceView,
@@ -41,7 +41,6 @@ export async function dashboard(context: NodeContext, id: TenantId): Promise<Das
       .filter(({ record }) => record.pool_id === pool.pool_id)
       .map((instance) => ({
         ...viewInstance(records.tenant, pool.role, instance.record),
-        address: observedAddress(instance),
         health: instance.health,
         health_detail: instance.healthDetail,
       })),

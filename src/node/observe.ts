@@ -1,6 +1,6 @@
 import { tenantNetwork } from "../domain/address-plan.ts";
 import { describeError, MvmError } from "../domain/errors.ts";
-import { type Instance, addressOf, vmmOf } from "../domain/instance.ts";
+import { type Instance, vmmOf } from "../domain/instance.ts";
 import type { ObservedHealth, ObservedInstance, ObservedTenant } from "../planner/observed.ts";
 import type { TenantRecords } from "../ports/store.ts";
 import type { VmmProcess } from "../ports/vmm.ts";
@@ -75,10 +75,4 @@ async function askHealth(
     if (!(error instanceof MvmError) || context.signal.aborted) throw error;
     return { health: "unhealthy", healthDetail: describeError(error) };
   }
-}
-
-/** Addresses as the planner names them, for one who looks an instance up. */
-export function observedAddress(observed: ObservedInstance): string {
-  const { tenant, pool, instance } = addressOf(observed.record);
-  return `${tenant}/${pool}/${instance}`;
 }

@@ -1,4 +1,10 @@
-import type { InstanceAddress, PoolAddress, TenantId } from "../domain/ids.ts";
+import {
+  type InstanceAddress,
+  type PoolAddress,
+  type TenantId,
+  formatInstance,
+  formatPool,
+} from "../domain/ids.ts";
 
 /** One step towards the desired state: plain data, carried out by the executor. Doing it twice is doing it once. */
 export type Action =
@@ -70,12 +76,12 @@ export function objectOf(action: Action): string {
       return action.tenant;
     case "build-image":
     case "create-instance":
-      return `${action.pool.tenant}/${action.pool.pool}`;
+      return formatPool(action.pool);
     case "settle-instance":
     case "start-instance":
     case "resume-instance":
     case "warm-instance":
     case "stop-instance":
-      return `${action.instance.tenant}/${action.instance.pool}/${action.instance.instance}`;
+      return formatInstance(action.instance);
   }
 }

@@ -6,6 +6,7 @@ import type { Pool } from "../../src/domain/pool.ts";
 import { defaultRuntimePolicy } from "../../src/domain/pool.ts";
 import { defaultQuotas } from "../../src/domain/quota.ts";
 import type { Quotas } from "../../src/domain/quota.ts";
+import type { Revision } from "../../src/domain/revision.ts";
 import type { Tenant } from "../../src/domain/tenant.ts";
 import type { ObservedInstance, ObservedTenant } from "../../src/planner/observed.ts";
 import type { PlanInput } from "../../src/planner/plan.ts";
@@ -146,4 +147,24 @@ export function observed(
 export function nameOf(instance: Instance): string {
   const { tenant, pool, instance: id } = addressOf(instance);
   return `${tenant}/${pool}/${id}`;
+}
+
+/** An image revision as a builder would have recorded it. */
+export function aRevision(hash: string, overrides: Partial<Revision> = {}): Revision {
+  const file = { sha256: hash, sizeBytes: 1 };
+  return {
+    schema_version: 1,
+    hash,
+    kernel: file,
+    initrd: file,
+    rootfs: file,
+    flake_ref: "builtin:hello",
+    locked_url: "path:/x",
+    nar_hash: "sha256-x",
+    profile: "minimal",
+    role: "worker",
+    built_at: secondsAgo(1),
+    built_by: "test",
+    ...overrides,
+  };
 }

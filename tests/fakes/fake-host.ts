@@ -1,5 +1,6 @@
 import { PassThrough } from "node:stream";
 import { NotFoundError, OperationError } from "../../src/domain/errors.ts";
+import { aRevision } from "../builders/records.ts";
 import { formatPool, parseInstanceId } from "../../src/domain/ids.ts";
 import type { Instance } from "../../src/domain/instance.ts";
 import type { Pool } from "../../src/domain/pool.ts";
@@ -331,19 +332,5 @@ function plainProcess({ id, runDir, pid, startTicks }: FakeVmm): VmmProcess {
 
 function fakeRevision(flakeRef: string, role: string): Revision {
   const hash = Buffer.from(`${flakeRef}-${role}`).toString("hex").padEnd(64, "0").slice(0, 64);
-  const file = { sha256: hash, sizeBytes: 1 };
-  return {
-    schema_version: 1,
-    hash,
-    kernel: file,
-    initrd: file,
-    rootfs: file,
-    flake_ref: flakeRef,
-    locked_url: "path:",
-    nar_hash: "",
-    profile: "minimal",
-    role,
-    built_at: "2026-01-01T00:00:00.000Z",
-    built_by: "test",
-  };
+  return aRevision(hash, { flake_ref: flakeRef, role });
 }

@@ -2,7 +2,7 @@ import { type Command, buildCommand } from "@stricli/core";
 import { type TenantId, parseTenantId } from "../../domain/ids.ts";
 import { findTemplate } from "../../domain/templates.ts";
 import type { CliContext } from "../context.ts";
-import { wholeNumber } from "../parameters.ts";
+import { networkFlags } from "../parameters.ts";
 import { renderDashboard } from "../render-dashboard.ts";
 import { reportReconcile } from "../render-reconcile.ts";
 
@@ -32,13 +32,7 @@ export const newDeployment: Command<CliContext> = buildCommand<
       ],
     },
     flags: {
-      netId: {
-        kind: "parsed",
-        parse: wholeNumber(0, 4095),
-        optional: true,
-        brief: "Net id; allocated when left out",
-      },
-      subnet: { kind: "parsed", parse: String, optional: true, brief: "The /24 of the net id" },
+      ...networkFlags,
       flake: {
         kind: "parsed",
         parse: String,

@@ -6,9 +6,15 @@ import { instanceStatuses } from "../../../src/domain/lifecycle.ts";
 import { keptRevisions, poolSchema } from "../../../src/domain/pool.ts";
 import { revisionSchema } from "../../../src/domain/revision.ts";
 import { tenantSchema } from "../../../src/domain/tenant.ts";
-import { aPool, aTenant, anInstance, imageHash, secondsAgo } from "../../builders/records.ts";
+import {
+  aPool,
+  aRevision,
+  aTenant,
+  anInstance,
+  imageHash,
+  secondsAgo,
+} from "../../builders/records.ts";
 
-const file = { sha256: imageHash, sizeBytes: 1 };
 const kinds: readonly { name: string; schema: ZodType; record: object }[] = [
   { name: "tenant", schema: tenantSchema, record: aTenant({ template: "openclaw" }) },
   { name: "pool", schema: poolSchema, record: aPool("web", { running: 2, warm: 1 }) },
@@ -16,20 +22,7 @@ const kinds: readonly { name: string; schema: ZodType; record: object }[] = [
   {
     name: "revision",
     schema: revisionSchema,
-    record: {
-      schema_version: 1,
-      hash: imageHash,
-      kernel: file,
-      initrd: file,
-      rootfs: file,
-      flake_ref: "builtin:hello",
-      locked_url: "path:/x",
-      nar_hash: "sha256-x",
-      profile: "minimal",
-      role: "worker",
-      built_at: secondsAgo(1),
-      built_by: "test",
-    },
+    record: aRevision(imageHash),
   },
 ];
 

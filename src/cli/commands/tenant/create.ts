@@ -2,7 +2,7 @@ import { type Command, buildCommand } from "@stricli/core";
 import type { TenantId } from "../../../domain/ids.ts";
 import type { Quotas } from "../../../domain/quota.ts";
 import type { CliContext } from "../../context.ts";
-import { jsonFlag, tenantArgument, wholeNumber } from "../../parameters.ts";
+import { jsonFlag, tenantArgument, networkFlags, wholeNumber } from "../../parameters.ts";
 
 interface Flags {
   readonly netId?: number;
@@ -32,18 +32,7 @@ export const tenantCreate: Command<CliContext> = buildCommand<Flags, [TenantId],
   parameters: {
     positional: tenantArgument,
     flags: {
-      netId: {
-        kind: "parsed",
-        parse: wholeNumber(0, 4095),
-        optional: true,
-        brief: "Net id; allocated when left out",
-      },
-      subnet: {
-        kind: "parsed",
-        parse: String,
-        optional: true,
-        brief: "The /24 of the net id; follows from it when left out",
-      },
+      ...networkFlags,
       maxVcpus: quota("Quota: vCPUs of all running and warm instances (32)"),
       maxMemMib: quota("Quota: their memory in MiB (65536)"),
       maxRunning: quota("Quota: running instances (16)"),

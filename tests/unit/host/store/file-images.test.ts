@@ -4,9 +4,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { NotFoundError } from "../../../../src/domain/errors.ts";
 import { parsePoolAddress } from "../../../../src/domain/ids.ts";
-import type { Revision } from "../../../../src/domain/revision.ts";
 import { FileImages } from "../../../../src/host/store/file-images.ts";
-import { secondsAgo } from "../../../builders/records.ts";
+import { aRevision } from "../../../builders/records.ts";
 import { TemporaryRoots } from "../../../builders/temporary-roots.ts";
 
 const [first, second, third] = ["1", "2", "3"].map((digit) => digit.repeat(64)) as [
@@ -16,24 +15,6 @@ const [first, second, third] = ["1", "2", "3"].map((digit) => digit.repeat(64)) 
 ];
 const pool = parsePoolAddress("acme/web");
 
-function revisionOf(hash: string): Revision {
-  const file = { sha256: hash, sizeBytes: 1 };
-  return {
-    schema_version: 1,
-    hash,
-    kernel: file,
-    initrd: file,
-    rootfs: file,
-    flake_ref: "builtin:hello",
-    locked_url: "path:/x",
-    nar_hash: "sha256-x",
-    profile: "minimal",
-    role: "worker",
-    built_at: secondsAgo(1),
-    built_by: "test",
-  };
-}
-
 async function imagesWith(roots: TemporaryRoots, ...hashes: string[]): Promise<FileImages> {
   for (const hash of hashes) {
     const folder = join(roots.stateDir, "images", hash);
@@ -41,7 +22,7 @@ async function imagesWith(roots: TemporaryRoots, ...hashes: string[]): Promise<F
     for (const name of ["kernel", "initrd", "rootfs.ext4"]) {
       await writeFile(join(folder, name), `${name} of ${hash}`);
     }
-    await writeFile(join(folder, "revision.json"), JSON.stringify(revisionOf(hash)));
+    await writeFile(join(folder, "revision.json"), JSON.stringify(aRevision(hash)));
   }
   return new FileImages(roots);
 }
