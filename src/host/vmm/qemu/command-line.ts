@@ -35,7 +35,7 @@ export function qemuArguments(spec: VmmSpec, platform: QemuPlatform): string[] {
     ["-accel", platform.accelerator === "kvm" ? "kvm" : "tcg,thread=multi"],
     ["-cpu", platform.accelerator === "kvm" ? "host" : "max"],
     ["-smp", String(spec.vcpus)],
-    ["-m", `${spec.memMib}M`],
+    ["-m", `${machineMemMib(spec.memMib, platform)}M`],
     runAs(spec.uid, platform.qemuVersion),
     // Not `elevateprivileges=deny`: it forbids QEMU its own change to the uid above. The process gets
     // no new privileges from `setpriv` instead.
@@ -75,6 +75,15 @@ export function qemuArguments(spec: VmmSpec, platform: QemuPlatform): string[] {
     );
   });
   return args.flat();
+}
+
+/**
+ * The kernel image says that its initrd may lie below 2 GiB only, and `microvm` puts it at the very end
+ * of what the image allows. With 2048 MiB that is the end of the memory too, where the firmware of
+ * QEMU 10 then writes its ACPI tables: over the last page of the initrd. One MiB more parts the two.
+ */
+function machineMemMib(memMib: number, platform: QemuPlatform): number {
+  return platform.machine === "microvm" && memMib === 2048 ? memMib + 1 : memMib;
 }
 
 /** The option changed its name: `-run-with user=` came with QEMU 9.1, and `-runas` went with 10.0. */

@@ -2,7 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { qemuArguments } from "../../../../src/host/vmm/qemu/command-line.ts";
 
-function argumentsUnder(qemuVersion: string): string {
+function argumentsUnder(
+  qemuVersion: string,
+  memMib = 128,
+  machine: "microvm" | "q35" = "microvm",
+): string {
   return qemuArguments(
     {
       id: "i-00000001",
@@ -10,14 +14,14 @@ function argumentsUnder(qemuVersion: string): string {
       logDir: "/logs,here",
       uid: 1234,
       vcpus: 1,
-      memMib: 128,
+      memMib,
       kernelPath: "/kernel",
       initrdPath: "/initrd",
       kernelArgs: [],
       drives: [{ id: "data", path: "/a,b/data.ext4", readOnly: false }],
       nics: [],
     },
-    { accelerator: "tcg", machine: "microvm", tscKhz: 1000, qemuVersion },
+    { accelerator: "tcg", machine, tscKhz: 1000, qemuVersion },
   ).join(" ");
 }
 
@@ -33,4 +37,11 @@ test("QEMU is told to drop its privileges by the option its version has", () => 
 test("a comma in a path does not begin another option", () => {
   assert.match(argumentsUnder("7.2.22"), /file\.filename=\/a,,b\/data\.ext4 /);
   assert.match(argumentsUnder("7.2.22"), /path=\/logs,,here\/console\.log,/);
+});
+
+test("the memory never ends where the highest initrd ends, which firmware overwrites there", () => {
+  assert.match(argumentsUnder("10.0.2", 2048), / -m 2049M /);
+  assert.match(argumentsUnder("10.0.2", 2047), / -m 2047M /);
+  assert.match(argumentsUnder("10.0.2", 4096), / -m 4096M /);
+  assert.match(argumentsUnder("10.0.2", 2048, "q35"), / -m 2048M /);
 });
