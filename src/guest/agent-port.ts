@@ -10,8 +10,10 @@ const readBytes = 64 * 1024;
 const highWaterBytes = 512 * 1024;
 const minPollMs = 20;
 const maxPollMs = 200;
-/** So many ends of file in a row, some 140 ms, mean that the host has gone; it waits 300 ms before it comes again. */
-const believedEnds = 4;
+/** So many ends of file in a row, some 140 ms: half a frame will not be ended any more. A host waits 300 ms before it comes again. */
+const silentEnds = 4;
+/** So many, some 2.5 s, mean that the host has gone. Fewer may be a slow guest that learns late of the host before. */
+const absentEnds = 15;
 
 /** The byte stream to the host: a virtio-serial port, a file that is read and written. */
 export interface ByteFile {
@@ -51,7 +53,9 @@ function byteFileOf(file: FileHandle): ByteFile {
 
 export interface PortEvents {
   onBytes(bytes: Buffer): void;
-  /** No host is connected any more: what was half received or half sent is void. */
+  /** No host has been connected for a moment: what was half received is void. */
+  onSilence(): void;
+  /** No host is connected any more: its session is over. */
   onDisconnect(): void;
 }
 
@@ -85,7 +89,8 @@ export class AgentPort {
       // End of file here means that no host is connected, not that there will never be one. The driver
       // learns of a host that left after it has read what the next one sent, so one is not believed.
       ends += 1;
-      if (connected && ends >= believedEnds) {
+      if (connected && ends === silentEnds) events.onSilence();
+      if (connected && ends === absentEnds) {
         connected = false;
         events.onDisconnect();
       }

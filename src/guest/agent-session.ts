@@ -49,8 +49,11 @@ export class AgentSessions implements PortEvents {
     }
   }
 
-  onDisconnect(): void {
+  onSilence(): void {
     this.#decoder.reset();
+  }
+
+  onDisconnect(): void {
     this.#endSession();
   }
 

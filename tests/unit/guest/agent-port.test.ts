@@ -19,6 +19,7 @@ async function eventsOf(reads: readonly string[]): Promise<string[]> {
   const seen: string[] = [];
   const loop = new AgentPort(portOf(reads)).readLoop({
     onBytes: (bytes) => seen.push(bytes.toString()),
+    onSilence: () => seen.push("silence"),
     onDisconnect: () => seen.push("disconnect"),
   });
   await assert.rejects(loop, /no more reads/);
@@ -29,9 +30,16 @@ test("one end of file between two hosts does not end the session of the second",
   assert.deepEqual(await eventsOf(["hello", "", "request"]), ["hello", "request"]);
 });
 
+const ends = (count: number): string[] => Array.from({ length: count }, () => "");
+
+test("a guest that learns late of the host before keeps the session of the new one", async () => {
+  const reads = ["hello", ...ends(10), "request"];
+  assert.deepEqual(await eventsOf(reads), ["hello", "silence", "request"]);
+});
+
 test("a host that stays away is noticed once", async () => {
-  const reads = ["hello", "", "", "", "", "", "", "again"];
-  assert.deepEqual(await eventsOf(reads), ["hello", "disconnect", "again"]);
+  const reads = ["hello", ...ends(20), "again"];
+  assert.deepEqual(await eventsOf(reads), ["hello", "silence", "disconnect", "again"]);
 });
 
 test("ends of file before the first host are nothing", async () => {

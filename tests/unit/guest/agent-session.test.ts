@@ -133,7 +133,7 @@ void test("half a frame of a host that went away does not spoil the next session
   const host = new FakeHost();
   host.hello();
   host.sessions.onBytes(encodeFrame({ id: 1, op: "Ping" }).subarray(0, 9));
-  host.sessions.onDisconnect();
+  host.sessions.onSilence();
   host.hello();
   host.send({ id: 2, op: "Ping" });
   assert.deepEqual(await host.answer(2), { id: 2, ok: true, result: {} });
