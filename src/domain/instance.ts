@@ -9,6 +9,8 @@ import {
   parseTenantId,
 } from "./ids.ts";
 import type { InstanceStatus } from "./lifecycle.ts";
+import { type InstanceResources, type Pool, instanceResourcesSchema } from "./pool.ts";
+import type { RecordForm } from "./record-form.ts";
 
 /** The VMM of an instance; what it is checked by before it is trusted. */
 export interface VmmRecord {
@@ -44,14 +46,18 @@ export interface Operation {
 
 /** One microVM: the only object with runtime state. */
 export interface Instance {
-  readonly schema_version: 1;
+  readonly schema_version: 2;
   readonly tenant_id: TenantId;
   readonly pool_id: PoolId;
   readonly instance_id: InstanceId;
   /** Last number of its address on the tenant's /24; held until the instance is destroyed. */
   readonly net_offset: number;
   readonly created_at: string;
+  /** Its data disk, and the vCPUs and memory of its last start: a pool's later change touches neither. Null in a record of version 1: what its pool says. */
+  readonly resources: InstanceResources | null;
   readonly state: InstanceState;
+  /** How many transitions it has gone through, its creation included; each is a line of the audit log. */
+  readonly changes: number;
   readonly operation: Operation | null;
   /** How often in a row it failed; the wait before the next start doubles with it. */
   readonly failures: number;
@@ -80,14 +86,16 @@ const state: z.ZodType<InstanceState> = z.discriminatedUnion("status", [
   }),
 ]);
 
-export const instanceSchema: z.ZodType<Instance> = z.strictObject({
-  schema_version: z.literal(1),
+const schema: z.ZodType<Instance> = z.strictObject({
+  schema_version: z.literal(2),
   tenant_id: z.string().transform(parseTenantId),
   pool_id: z.string().transform(parsePoolId),
   instance_id: z.string().transform(parseInstanceId),
   net_offset: z.number().int().min(2).max(254),
   created_at: z.iso.datetime(),
+  resources: instanceResourcesSchema.nullable(),
   state,
+  changes: z.number().int().nonnegative(),
   operation: z
     .strictObject({
       kind: z.enum(["start", "stop", "warm", "resume", "destroy"]),
@@ -100,12 +108,24 @@ export const instanceSchema: z.ZodType<Instance> = z.strictObject({
   manual_override_until: z.iso.datetime().nullable(),
 });
 
+export const instanceForm: RecordForm<Instance> = {
+  version: 2,
+  schema,
+  // What it went through before there was an audit log is in none.
+  migrations: { 1: (old) => ({ ...old, resources: null, changes: 0 }) },
+};
+
 export function addressOf(instance: Instance): InstanceAddress {
   return {
     tenant: instance.tenant_id,
     pool: instance.pool_id,
     instance: instance.instance_id,
   };
+}
+
+/** What an instance takes of its host: what it has, not what its pool would give it at its next start. */
+export function resourcesOf(instance: Instance, pool: Pool): InstanceResources {
+  return instance.resources ?? pool.instance_resources;
 }
 
 /** The VMM an instance should have now, or undefined when it should have none. */

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { type PoolId, type TenantId, parsePoolId, parseTenantId } from "./ids.ts";
+import type { RecordForm } from "./record-form.ts";
 import { type Role, parseRole } from "./roles.ts";
 import type { ManagedBy } from "./tenant.ts";
 
@@ -34,7 +35,7 @@ export interface GatewayRoute {
 
 /** A homogeneous group of instances in a tenant. Its role is fixed when it is made. */
 export interface Pool {
-  readonly schema_version: 1;
+  readonly schema_version: 2;
   readonly tenant_id: TenantId;
   readonly pool_id: PoolId;
   readonly managed_by: ManagedBy;
@@ -50,6 +51,12 @@ export interface Pool {
   readonly created_at: string;
   /** Image revisions, newest first; the first is the one that new starts use. */
   readonly revisions: readonly string[];
+  /** Instances that serve are never warmed or slept by the reconciler or a policy. */
+  readonly pinned: boolean;
+  /** Instances are made and repaired, and never stopped, warmed, slept or replaced by the reconciler or a policy. */
+  readonly critical: boolean;
+  /** Until then an operator may change what a document manages, and no document overwrites it. */
+  readonly override_until: string | null;
 }
 
 export const maxDesiredCount = 100;
@@ -66,7 +73,7 @@ const count = z.number().int().min(0).max(maxDesiredCount);
 const seconds = z.number().int().min(0).max(86_400);
 const port = z.number().int().min(1).max(65_535);
 
-const instanceResourcesSchema: z.ZodType<InstanceResources> = z.strictObject({
+export const instanceResourcesSchema: z.ZodType<InstanceResources> = z.strictObject({
   vcpus: z.number().int().min(1).max(32),
   mem_mib: z.number().int().min(128).max(1_048_576),
   data_disk_mib: z
@@ -82,8 +89,8 @@ const desiredCountsSchema: z.ZodType<DesiredCounts> = z.strictObject({
   sleeping: count,
 });
 
-export const poolSchema: z.ZodType<Pool> = z.strictObject({
-  schema_version: z.literal(1),
+const schema: z.ZodType<Pool> = z.strictObject({
+  schema_version: z.literal(2),
   tenant_id: z.string().transform(parseTenantId),
   pool_id: z.string().transform(parsePoolId),
   managed_by: z.enum(["local", "document"]),
@@ -109,4 +116,15 @@ export const poolSchema: z.ZodType<Pool> = z.strictObject({
   ),
   created_at: z.iso.datetime(),
   revisions: z.array(z.string().regex(/^[0-9a-f]{64}$/)).max(keptRevisions),
+  pinned: z.boolean(),
+  critical: z.boolean(),
+  override_until: z.iso.datetime().nullable(),
 });
+
+export const poolForm: RecordForm<Pool> = {
+  version: 2,
+  schema,
+  migrations: {
+    1: (old) => ({ ...old, pinned: false, critical: false, override_until: null }),
+  },
+};

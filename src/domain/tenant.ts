@@ -1,12 +1,13 @@
 import { z } from "zod";
 import { type TenantId, parseTenantId } from "./ids.ts";
 import { type Quotas, quotasSchema } from "./quota.ts";
+import type { RecordForm } from "./record-form.ts";
 
 export type ManagedBy = "local" | "document";
 
 /** The security, quota and network boundary. It has no runtime state. */
 export interface Tenant {
-  readonly schema_version: 1;
+  readonly schema_version: 2;
   readonly tenant_id: TenantId;
   readonly managed_by: ManagedBy;
   readonly net_id: number;
@@ -16,10 +17,14 @@ export interface Tenant {
   readonly template: string | null;
   /** Set before destruction begins, so that a destroy that died goes on and nothing starts meanwhile. */
   readonly destroying: boolean;
+  /** The reconciler never stops an instance of it. */
+  readonly pinned: boolean;
+  /** Until then an operator may change what a document manages, and no document overwrites it. */
+  readonly override_until: string | null;
 }
 
-export const tenantSchema: z.ZodType<Tenant> = z.strictObject({
-  schema_version: z.literal(1),
+const schema: z.ZodType<Tenant> = z.strictObject({
+  schema_version: z.literal(2),
   tenant_id: z.string().transform(parseTenantId),
   managed_by: z.enum(["local", "document"]),
   net_id: z.number().int().min(0).max(4095),
@@ -27,4 +32,12 @@ export const tenantSchema: z.ZodType<Tenant> = z.strictObject({
   created_at: z.iso.datetime(),
   template: z.string().nullable(),
   destroying: z.boolean(),
+  pinned: z.boolean(),
+  override_until: z.iso.datetime().nullable(),
 });
+
+export const tenantForm: RecordForm<Tenant> = {
+  version: 2,
+  schema,
+  migrations: { 1: (old) => ({ ...old, pinned: false, override_until: null }) },
+};

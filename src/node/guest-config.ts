@@ -1,5 +1,5 @@
 import { instanceNetwork, tenantNetwork } from "../domain/address-plan.ts";
-import type { Instance } from "../domain/instance.ts";
+import { type Instance, resourcesOf } from "../domain/instance.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Tenant } from "../domain/tenant.ts";
 import type { GuestConfig } from "../protocol/guest-config.ts";
@@ -14,7 +14,7 @@ export function guestConfigOf(tenant: Tenant, pool: Pool, instance: Instance): G
     role: pool.role,
     guest_ip: instanceNetwork(tenant.net_id, instance.net_offset).ip,
     gateway_ip: tenantNetwork(tenant.net_id).gatewayIp,
-    resources: pool.instance_resources,
+    resources: resourcesOf(instance, pool),
     gateway_routes: pool.gateway_routes.map((route) => ({
       name: route.name,
       listen_port: route.listen_port,

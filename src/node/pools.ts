@@ -61,7 +61,7 @@ export async function makePool(context: NodeContext, request: PoolRequest): Prom
   );
   if (excess !== undefined) throw new QuotaError(address.tenant, excess);
   const pool: Pool = {
-    schema_version: 1,
+    schema_version: 2,
     tenant_id: address.tenant,
     pool_id: address.pool,
     managed_by: "local",
@@ -75,6 +75,9 @@ export async function makePool(context: NodeContext, request: PoolRequest): Prom
     gateway_routes: request.gatewayRoutes ?? [],
     created_at: timestamp(context),
     revisions: [],
+    pinned: false,
+    critical: false,
+    override_until: null,
   };
   await context.store.savePool(pool);
   context.onProgress(`${formatPool(address)}: created`);

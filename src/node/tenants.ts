@@ -47,7 +47,7 @@ export async function makeTenant(context: NodeContext, request: TenantRequest): 
     const netId = wanted ?? allocateNetId(everUsed, new Set(inUse.keys()));
     await context.store.useNetId(netId);
     const tenant: Tenant = {
-      schema_version: 1,
+      schema_version: 2,
       tenant_id: request.tenant,
       managed_by: "local",
       net_id: netId,
@@ -55,6 +55,8 @@ export async function makeTenant(context: NodeContext, request: TenantRequest): 
       created_at: timestamp(context),
       template: request.template ?? null,
       destroying: false,
+      pinned: false,
+      override_until: null,
     };
     await context.store.saveTenant(tenant);
     context.onProgress(`${tenant.tenant_id}: created with subnet ${tenantNetwork(netId).subnet}`);

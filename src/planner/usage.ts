@@ -1,4 +1,4 @@
-import { type Instance, statusOf } from "../domain/instance.ts";
+import { type Instance, resourcesOf, statusOf } from "../domain/instance.ts";
 import { instanceAddresses } from "../domain/address-plan.ts";
 import type { Pool } from "../domain/pool.ts";
 import { type QuotaExcess, type QuotaName, type Quotas, findExcess } from "../domain/quota.ts";
@@ -81,8 +81,9 @@ export function usedBy(records: UsageRecords): Amounts {
   const pools = new Map(records.pools.map((pool) => [pool.pool_id, pool]));
   const used = { max_vcpus: 0, max_mem_mib: 0, max_running: 0, max_warm: 0, max_disk_gib: 0 };
   for (const record of records.instances) {
-    const resources = pools.get(record.pool_id)?.instance_resources;
-    if (resources === undefined) continue;
+    const pool = pools.get(record.pool_id);
+    if (pool === undefined) continue;
+    const resources = resourcesOf(record, pool);
     used.max_disk_gib += resources.data_disk_mib / 1024;
     const place = placeOf(record);
     if (place === undefined) continue;

@@ -128,12 +128,14 @@ export class ModelHost {
     const offset = this.#nextOffset;
     this.#nextOffset += 1;
     const record: Instance = {
-      schema_version: 1,
+      schema_version: 2,
       tenant_id: address.tenant,
       pool_id: address.pool,
       instance_id: parseInstanceId(`i-${offset.toString(16).padStart(8, "0")}`),
       net_offset: offset,
       created_at: this.#now(),
+      resources: null,
+      changes: 1,
       state: { status: "ready" },
       operation: null,
       failures: 0,

@@ -23,7 +23,7 @@ export function secondsAgo(seconds: number): string {
 export function aTenant(overrides: Partial<Tenant> & { quota?: Partial<Quotas> } = {}): Tenant {
   const { quota, ...rest } = overrides;
   return {
-    schema_version: 1,
+    schema_version: 2,
     tenant_id: parseTenantId("acme"),
     managed_by: "local",
     net_id: 1,
@@ -31,6 +31,8 @@ export function aTenant(overrides: Partial<Tenant> & { quota?: Partial<Quotas> }
     created_at: secondsAgo(86_400),
     template: null,
     destroying: false,
+    pinned: false,
+    override_until: null,
     ...rest,
   };
 }
@@ -45,7 +47,7 @@ type PoolOverrides = Partial<Omit<Pool, "desired_counts" | "pool_id">> & {
 export function aPool(id: string, overrides: PoolOverrides = {}): Pool {
   const { running = 0, warm = 0, sleeping = 0, ...rest } = overrides;
   return {
-    schema_version: 1,
+    schema_version: 2,
     tenant_id: parseTenantId("acme"),
     pool_id: parsePoolId(id),
     managed_by: "local",
@@ -59,6 +61,9 @@ export function aPool(id: string, overrides: PoolOverrides = {}): Pool {
     gateway_routes: [],
     created_at: secondsAgo(86_400),
     revisions: [imageHash],
+    pinned: false,
+    critical: false,
+    override_until: null,
     ...rest,
   };
 }
@@ -101,12 +106,14 @@ export function anInstance(
   overrides: InstanceOverrides = {},
 ): Instance {
   return {
-    schema_version: 1,
+    schema_version: 2,
     tenant_id: parseTenantId("acme"),
     pool_id: parsePoolId(pool),
     instance_id: parseInstanceId(`i-${offset.toString(16).padStart(8, "0")}`),
     net_offset: offset,
     created_at: overrides.createdAt ?? secondsAgo(36_000 - offset),
+    resources: null,
+    changes: 1,
     state: stateOf(status, overrides.since),
     operation: overrides.operation ?? null,
     failures: overrides.failures ?? (status === "failed" ? 1 : 0),

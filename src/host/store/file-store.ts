@@ -3,9 +3,10 @@ import { dirname, join } from "node:path";
 import { z } from "zod";
 import { OperationError, UsageError, describeError, isSystemError } from "../../domain/errors.ts";
 import type { InstanceAddress, PoolAddress, TenantId } from "../../domain/ids.ts";
-import { type Instance, addressOf, instanceSchema } from "../../domain/instance.ts";
-import { type Pool, poolSchema } from "../../domain/pool.ts";
-import { type Tenant, tenantSchema } from "../../domain/tenant.ts";
+import { type Instance, addressOf, instanceForm } from "../../domain/instance.ts";
+import { type Pool, poolForm } from "../../domain/pool.ts";
+import { type RecordForm, parseRecord } from "../../domain/record-form.ts";
+import { type Tenant, tenantForm } from "../../domain/tenant.ts";
 import type { CorruptFile, NodeRecords, Store, TenantRecords } from "../../ports/store.ts";
 import { readFileIfAny, removeFolderIfEmpty, writeFileAtomic, isErrno } from "../files.ts";
 import { type Roots, instanceFolder, poolFolder, tenantFolder, tenantsFolder } from "../roots.ts";
@@ -79,7 +80,7 @@ export class FileStore implements Store {
     const folder = join(tenantsFolder(this.#roots), name);
     const tenant = await read(
       join(folder, "tenant.json"),
-      tenantSchema,
+      tenantForm,
       corrupt,
       ({ tenant_id }) => tenant_id === name,
     );
@@ -90,7 +91,7 @@ export class FileStore implements Store {
       const poolPath = join(folder, "pools", poolName);
       const pool = await read(
         join(poolPath, "pool.json"),
-        poolSchema,
+        poolForm,
         corrupt,
         ({ tenant_id, pool_id }) => tenant_id === name && pool_id === poolName,
       );
@@ -100,7 +101,7 @@ export class FileStore implements Store {
         const path = join(poolPath, "instances", id, "instance.json");
         const instance = await read(
           path,
-          instanceSchema,
+          instanceForm,
           corrupt,
           ({ tenant_id, pool_id, instance_id }) =>
             tenant_id === name && pool_id === poolName && instance_id === id,
@@ -134,7 +135,7 @@ function byPoolAndAddress(a: Instance, b: Instance): number {
  */
 async function read<T>(
   path: string,
-  schema: z.ZodType<T>,
+  form: RecordForm<T>,
   corrupt: CorruptFile[],
   belongs: (record: T) => boolean,
 ): Promise<T | undefined> {
@@ -142,7 +143,7 @@ async function read<T>(
     const text = await readFileIfAny(path);
     // A folder without its record is what a destroyed object left on purpose, such as a kept data disk.
     if (text === undefined) return undefined;
-    const record = schema.parse(JSON.parse(text));
+    const record = parseRecord(form, JSON.parse(text));
     if (belongs(record)) return record;
     corrupt.push({ path, problem: "it is the record of another object" });
     return undefined;

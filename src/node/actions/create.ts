@@ -21,13 +21,15 @@ export async function createInstance(
       });
     }
     const made: Instance = {
-      schema_version: 1,
+      schema_version: 2,
       tenant_id: address.tenant,
       pool_id: address.pool,
       instance_id: await unusedId(context),
       net_offset: offset,
       created_at: timestamp(context),
+      resources: pool.instance_resources,
       state: { status: pool.revisions.length === 0 ? "created" : "ready" },
+      changes: 1,
       operation: null,
       failures: 0,
       spare: false,

@@ -1,7 +1,7 @@
 import { instanceNetwork, tenantNetwork } from "../../domain/address-plan.ts";
 import { ConflictError, OperationError, describeError } from "../../domain/errors.ts";
 import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
-import { type Instance, addressOf, statusOf, vmmOf } from "../../domain/instance.ts";
+import { type Instance, addressOf, resourcesOf, statusOf, vmmOf } from "../../domain/instance.ts";
 import { assertTransition } from "../../domain/lifecycle.ts";
 import type { Pool } from "../../domain/pool.ts";
 import { roleHasConfigAndSecrets } from "../../domain/roles.ts";
@@ -44,7 +44,10 @@ export async function startInstance(
     );
   }
   context.onProgress(`${formatInstance(address)}: starting`);
-  current = await begin(context, { ...current, spare }, "start", "network");
+  // The data disk is what it was made with; the rest is what the pool gives now.
+  const { data_disk_mib } = resourcesOf(current, pool);
+  const resources = { ...pool.instance_resources, data_disk_mib };
+  current = await begin(context, { ...current, spare, resources }, "start", "network");
   try {
     await applyNetworks(context);
     current = await begin(context, current, "start", "drives");
@@ -158,12 +161,13 @@ async function prepareSpec(
   revision: string,
 ): Promise<VmmSpec> {
   const address = addressOf(instance);
+  const resources = resourcesOf(instance, pool);
   const network = instanceNetwork(tenant.net_id, instance.net_offset);
   const image = await context.images.files(revision);
   const secrets = await context.secrets.load(tenant.tenant_id);
   const drives = await context.drives.prepare({
     instance: address,
-    dataDiskMib: pool.instance_resources.data_disk_mib,
+    dataDiskMib: resources.data_disk_mib,
     config: guestConfigOf(tenant, pool, instance),
     secrets: { ...secrets?.generated, ...secrets?.values },
   });
@@ -179,8 +183,8 @@ async function prepareSpec(
     id: instance.instance_id,
     ...context.drives.folders(address),
     uid: context.settings.vmUidBase + tenant.net_id * 256 + instance.net_offset,
-    vcpus: pool.instance_resources.vcpus,
-    memMib: pool.instance_resources.mem_mib,
+    vcpus: resources.vcpus,
+    memMib: resources.mem_mib,
     kernelPath: image.kernel,
     initrdPath: image.initrd,
     kernelArgs: [

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { ZodType } from "zod";
-import { type Operation, instanceSchema, vmmOf } from "../../../src/domain/instance.ts";
+import { type Operation, instanceForm, resourcesOf, vmmOf } from "../../../src/domain/instance.ts";
 import { instanceStatuses } from "../../../src/domain/lifecycle.ts";
-import { keptRevisions, poolSchema } from "../../../src/domain/pool.ts";
+import { keptRevisions, poolForm } from "../../../src/domain/pool.ts";
+import { parseRecord } from "../../../src/domain/record-form.ts";
 import { revisionSchema } from "../../../src/domain/revision.ts";
-import { tenantSchema } from "../../../src/domain/tenant.ts";
+import { tenantForm } from "../../../src/domain/tenant.ts";
 import {
   aPool,
   aRevision,
@@ -16,9 +17,9 @@ import {
 } from "../../builders/records.ts";
 
 const kinds: readonly { name: string; schema: ZodType; record: object }[] = [
-  { name: "tenant", schema: tenantSchema, record: aTenant({ template: "openclaw" }) },
-  { name: "pool", schema: poolSchema, record: aPool("web", { running: 2, warm: 1 }) },
-  { name: "instance", schema: instanceSchema, record: anInstance("web", 2, "running") },
+  { name: "tenant", schema: tenantForm.schema, record: aTenant({ template: "openclaw" }) },
+  { name: "pool", schema: poolForm.schema, record: aPool("web", { running: 2, warm: 1 }) },
+  { name: "instance", schema: instanceForm.schema, record: anInstance("web", 2, "running") },
   {
     name: "revision",
     schema: revisionSchema,
@@ -38,7 +39,7 @@ for (const { name, schema, record } of kinds) {
     });
 
     test("of an unknown newer schema version is refused", () => {
-      for (const schema_version of [0, 2, 99, "1", null]) {
+      for (const schema_version of [0, 3, 99, "1", null]) {
         assert.equal(schema.safeParse({ ...stored(record), schema_version }).success, false);
       }
     });
@@ -60,7 +61,7 @@ describe("the record of an instance", () => {
   for (const status of instanceStatuses) {
     test(`that is ${status} is read back as it was written`, () => {
       const record = anInstance("web", 7, status, { overrideUntil: secondsAgo(-60) });
-      assert.deepEqual(instanceSchema.parse(stored(record)), record);
+      assert.deepEqual(instanceForm.schema.parse(stored(record)), record);
     });
 
     test(`that is ${status} names a VMM only when it should have one`, () => {
@@ -73,7 +74,7 @@ describe("the record of an instance", () => {
     test(`keeps a ${kind} in progress`, () => {
       const operation: Operation = { kind, started_at: secondsAgo(5), step: "vmm" };
       const record = anInstance("web", 7, "ready", { operation });
-      assert.deepEqual(instanceSchema.parse(stored(record)), record);
+      assert.deepEqual(instanceForm.schema.parse(stored(record)), record);
     });
   }
 
@@ -87,14 +88,14 @@ describe("the record of an instance", () => {
       { status: "ready", since },
       { status: "on-fire" },
     ]) {
-      assert.equal(instanceSchema.safeParse({ ...base, state }).success, false);
+      assert.equal(instanceForm.schema.safeParse({ ...base, state }).success, false);
     }
   });
 
   test("has an address offset from 2 to 254", () => {
     const base = stored(anInstance("web", 2, "ready"));
     for (const net_offset of [0, 1, 255, 2.5]) {
-      assert.equal(instanceSchema.safeParse({ ...base, net_offset }).success, false);
+      assert.equal(instanceForm.schema.safeParse({ ...base, net_offset }).success, false);
     }
   });
 });
@@ -111,25 +112,110 @@ describe("the record of a pool", () => {
       [0.5, false],
     ] as const) {
       const desired_counts = { running, warm: 0, sleeping: 0 };
-      assert.equal(poolSchema.safeParse({ ...base, desired_counts }).success, good);
+      assert.equal(poolForm.schema.safeParse({ ...base, desired_counts }).success, good);
     }
   });
 
   test("keeps at most its last five image revisions, each a hash", () => {
     const revisions = Array.from({ length: keptRevisions + 1 }, () => imageHash);
-    assert.equal(poolSchema.safeParse({ ...base, revisions }).success, false);
-    assert.equal(poolSchema.safeParse({ ...base, revisions: revisions.slice(1) }).success, true);
-    assert.equal(poolSchema.safeParse({ ...base, revisions: ["../../etc"] }).success, false);
+    assert.equal(poolForm.schema.safeParse({ ...base, revisions }).success, false);
+    assert.equal(
+      poolForm.schema.safeParse({ ...base, revisions: revisions.slice(1) }).success,
+      true,
+    );
+    assert.equal(poolForm.schema.safeParse({ ...base, revisions: ["../../etc"] }).success, false);
   });
 
   test("has at least one vCPU each", () => {
     const instance_resources = { vcpus: 0, mem_mib: 256, data_disk_mib: 0 };
-    assert.equal(poolSchema.safeParse({ ...base, instance_resources }).success, false);
+    assert.equal(poolForm.schema.safeParse({ ...base, instance_resources }).success, false);
   });
 
   test("cannot take its id or role from a path or an unknown word", () => {
     // The parsers of ids throw; a store that reads it must be ready for that too.
-    assert.throws(() => poolSchema.parse({ ...base, pool_id: "../x" }));
-    assert.throws(() => poolSchema.parse({ ...base, role: "boss" }));
+    assert.throws(() => poolForm.schema.parse({ ...base, pool_id: "../x" }));
+    assert.throws(() => poolForm.schema.parse({ ...base, role: "boss" }));
   });
+});
+
+/** Records as version 1 wrote them, field for field. */
+const versionOne = {
+  tenant: {
+    schema_version: 1,
+    tenant_id: "acme",
+    managed_by: "local",
+    net_id: 1,
+    quotas: aTenant().quotas,
+    created_at: secondsAgo(60),
+    template: null,
+    destroying: false,
+  },
+  pool: {
+    schema_version: 1,
+    tenant_id: "acme",
+    pool_id: "web",
+    managed_by: "local",
+    role: "worker",
+    flake_ref: "builtin:hello",
+    profile: "minimal",
+    instance_resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 0 },
+    desired_counts: { running: 1, warm: 0, sleeping: 0 },
+    runtime_policy: aPool("web").runtime_policy,
+    start_timeout_seconds: 300,
+    gateway_routes: [],
+    created_at: secondsAgo(60),
+    revisions: [imageHash],
+  },
+  instance: {
+    schema_version: 1,
+    tenant_id: "acme",
+    pool_id: "web",
+    instance_id: "i-00000002",
+    net_offset: 2,
+    created_at: secondsAgo(60),
+    state: { status: "stopped" },
+    operation: null,
+    failures: 0,
+    spare: false,
+    manual_override_until: null,
+  },
+};
+
+describe("a record of schema version 1", () => {
+  test("of a tenant becomes one of today that is not pinned", () => {
+    const { schema_version: _, ...rest } = versionOne.tenant;
+    const added = { schema_version: 2, pinned: false, override_until: null };
+    assert.deepEqual(parseRecord(tenantForm, versionOne.tenant), { ...rest, ...added });
+  });
+
+  test("of a pool becomes one of today that is neither pinned nor critical", () => {
+    const { pinned, critical, override_until, schema_version } = parseRecord(
+      poolForm,
+      versionOne.pool,
+    );
+    assert.deepEqual(
+      { pinned, critical, override_until, schema_version },
+      { pinned: false, critical: false, override_until: null, schema_version: 2 },
+    );
+  });
+
+  test("of an instance becomes one of today that has what its pool gives", () => {
+    const made = parseRecord(instanceForm, versionOne.instance);
+    const pool = parseRecord(poolForm, versionOne.pool);
+    assert.deepEqual(resourcesOf(made, pool), pool.instance_resources);
+    assert.equal(made.schema_version, 2);
+  });
+
+  test("with a field that version 1 did not know is refused", () => {
+    assert.throws(() => parseRecord(tenantForm, { ...versionOne.tenant, surprise: 1 }), /surprise/);
+  });
+});
+
+test("a record of a newer schema version is refused in words, and one of no version as such", () => {
+  assert.throws(
+    () => parseRecord(tenantForm, { ...aTenant(), schema_version: 3 }),
+    /schema version 3 and this mvm knows 2 at most/,
+  );
+  assert.throws(() => parseRecord(tenantForm, { ...aTenant(), schema_version: 0 }), /version 0/);
+  assert.throws(() => parseRecord(tenantForm, []), /object/);
 });

@@ -72,7 +72,7 @@ const spoilt: Readonly<Record<string, (path: string) => Promise<void>>> = {
   "is no JSON": async (path) => writeFile(path, "\u0000\u0001garbage"),
   "is of a newer schema version": async (path) => {
     const record = JSON.parse(await readFile(path, "utf8")) as object;
-    await writeFile(path, JSON.stringify({ ...record, schema_version: 2 }));
+    await writeFile(path, JSON.stringify({ ...record, schema_version: 3 }));
   },
   "has a field that is not known": async (path) => {
     const record = JSON.parse(await readFile(path, "utf8")) as object;
@@ -250,4 +250,18 @@ test("a list of used networks that cannot be read is an error that names it", as
   const store = await filledStore(roots);
   await writeFile(join(roots.stateDir, "networks.json"), '{"used": [1');
   await assert.rejects(store.useNetId(2), /networks\.json cannot be used: it is no JSON/);
+});
+
+test("a record that an older mvm wrote is read, and written in today's form with its next change", async () => {
+  await using roots = await TemporaryRoots.make();
+  const store = await filledStore(roots);
+  const path = pathOf(roots, "acme/tenant.json");
+  const { pinned: _, override_until: __, ...old } = aTenant();
+  await writeFile(path, JSON.stringify({ ...old, schema_version: 1 }));
+  const { tenants, corrupt } = await store.load();
+  assert.deepEqual(corrupt, []);
+  assert.deepEqual(tenants[0]?.tenant, aTenant());
+  assert.match(await readFile(path, "utf8"), /"schema_version":1/, "reading changes no file");
+  await store.saveTenant(aTenant());
+  assert.match(await readFile(path, "utf8"), /"schema_version": 2/);
 });
