@@ -5,7 +5,7 @@ import { sha256OfFile } from "../files.ts";
 import { downloadPackages, unpackPackages } from "./packages.ts";
 import type { MadePayload, MakeContext, Payload } from "./prepare.ts";
 
-const packageNames = ["nix-bin", "git", "e2fsprogs", "busybox-static", "ca-certificates"];
+const packageNames = ["nix-bin", "git", "tar", "e2fsprogs", "busybox-static", "ca-certificates"];
 const makeTimeoutMs = 5 * 60_000;
 const uuid = "6d766d00-0000-4000-8000-00006275696c";
 
