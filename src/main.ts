@@ -94,6 +94,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
         instanceRunRoot: instanceRunRoot(roots),
         bootTimeoutMs,
         buildTimeoutMs,
+        production: process.env["MVM_PRODUCTION"] === "1",
         startingVcpus: availableParallelism(),
         parallelActions: availableParallelism(),
       },

@@ -12,6 +12,8 @@ import { instanceStop } from "./commands/instance/stop.ts";
 import { instanceWake } from "./commands/instance/wake.ts";
 import { instanceWarm } from "./commands/instance/warm.ts";
 import { newDeployment } from "./commands/new.ts";
+import { netRepair } from "./commands/net/repair.ts";
+import { netVerify } from "./commands/net/verify.ts";
 import { nodeInfo } from "./commands/node/info.ts";
 import { poolBuild } from "./commands/pool/build.ts";
 import { poolCreate } from "./commands/pool/create.ts";
@@ -79,6 +81,10 @@ export function buildCommandLine(version: string): Application<CliContext> {
           logs: instanceLogs,
           destroy: instanceDestroy,
         },
+      }),
+      net: buildRouteMap({
+        docs: { brief: "Networks of the tenants on this machine" },
+        routes: { verify: netVerify, repair: netRepair },
       }),
       node: buildRouteMap({
         docs: { brief: "This machine as a node" },

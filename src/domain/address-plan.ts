@@ -56,6 +56,11 @@ export function instanceNetwork(netId: number, offset: number): InstanceNetwork 
   };
 }
 
+/** The uid that the VMM of the instance at an offset runs as; `base` is the first of the node's range. */
+export function vmUid(base: number, netId: number, offset: number): number {
+  return base + netId * 256 + offset;
+}
+
 /** The net id whose /24 is this CIDR. @throws UsageError when it is no /24 of the cluster range. */
 export function netIdOfSubnet(cidr: string): number {
   const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.0\/24$/.exec(cidr);

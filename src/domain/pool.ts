@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { type EgressPolicy, egressSchema, openEgress } from "./egress.ts";
 import { type PoolId, type TenantId, parsePoolId, parseTenantId } from "./ids.ts";
 import type { RecordForm } from "./record-form.ts";
 import { type Role, parseRole } from "./roles.ts";
@@ -48,6 +49,8 @@ export interface Pool {
   /** How long a started instance may take until it is healthy, in seconds. */
   readonly start_timeout_seconds: number;
   readonly gateway_routes: readonly GatewayRoute[];
+  /** Where its instances may go outside their tenant's network. */
+  readonly egress: EgressPolicy;
   readonly created_at: string;
   /** Image revisions, newest first; the first is the one that new starts use. */
   readonly revisions: readonly string[];
@@ -114,6 +117,7 @@ const schema: z.ZodType<Pool> = z.strictObject({
       target_port: port,
     }),
   ),
+  egress: egressSchema,
   created_at: z.iso.datetime(),
   revisions: z.array(z.string().regex(/^[0-9a-f]{64}$/)).max(keptRevisions),
   pinned: z.boolean(),
@@ -125,6 +129,12 @@ export const poolForm: RecordForm<Pool> = {
   version: 2,
   schema,
   migrations: {
-    1: (old) => ({ ...old, pinned: false, critical: false, override_until: null }),
+    1: (old) => ({
+      ...old,
+      pinned: false,
+      critical: false,
+      override_until: null,
+      egress: openEgress,
+    }),
   },
 };

@@ -32,6 +32,12 @@ export async function processArguments(pid: number): Promise<string[] | undefine
   return text === undefined || text === "" ? undefined : text.replace(/\0$/, "").split("\0");
 }
 
+/** The parent of a process, or undefined when it is gone. */
+export async function processParent(pid: number): Promise<number | undefined> {
+  const parent = /^PPid:\t(\d+)/m.exec((await readProc(`/proc/${pid}/status`)) ?? "")?.[1];
+  return parent === undefined ? undefined : Number(parent);
+}
+
 /** The real uid of a process, or undefined when it is gone. */
 export async function processUid(pid: number): Promise<number | undefined> {
   const uid = /^Uid:\t(\d+)/m.exec((await readProc(`/proc/${pid}/status`)) ?? "")?.[1];

@@ -23,6 +23,8 @@ export interface NodeSettings {
   /** How many actions run side by side. */
   readonly parallelActions: number;
   readonly buildTimeoutMs: number;
+  /** MVM_PRODUCTION=1: what is promised and not in place is refused. */
+  readonly production: boolean;
 }
 
 /** All that the node's engine works with. It cannot tell a real host from a simulated one. */

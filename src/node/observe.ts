@@ -25,7 +25,7 @@ export async function observeTenant(
     tenant: records.tenant,
     pools: records.pools,
     networkReady:
-      inventory.filterTables &&
+      inventory.filterTables.length === 2 &&
       inventory.bridges.includes(bridge) &&
       inventory.dnsServers.includes(netId) &&
       taps.length === wantedTaps.length &&

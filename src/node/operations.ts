@@ -3,6 +3,7 @@ import type { DesiredCounts } from "../domain/pool.ts";
 import type { Revision } from "../domain/revision.ts";
 import { type Held, objectOf } from "../planner/action.ts";
 import type { GuestExecRequest } from "../ports/guest-link.ts";
+import type { NetworkDifference, ProbeReport } from "../ports/network.ts";
 import type { CorruptFile } from "../ports/store.ts";
 import type { NodeContext } from "./context.ts";
 import { type Dashboard, dashboard } from "./dashboard.ts";
@@ -18,6 +19,7 @@ import {
   operatorWake,
   operatorWarm,
 } from "./instances.ts";
+import { applyNetworks, probeNetworks, verifyNetworks } from "./networks.ts";
 import {
   type PoolRequest,
   buildPool,
@@ -188,6 +190,21 @@ export class NodeOperations {
 
   async dashboard(tenant: TenantId): Promise<Dashboard> {
     return dashboard(this.#context, tenant);
+  }
+
+  /** Where the host's network is not what the records say; nothing is changed. */
+  async verifyNetwork(): Promise<NetworkDifference[]> {
+    return verifyNetworks(this.#context);
+  }
+
+  /** What stand-in guests reach under the rules of this host; nothing is changed. */
+  async probeNetwork(): Promise<ProbeReport> {
+    return probeNetworks(this.#context);
+  }
+
+  /** Makes the host's network what the records of all tenants say. */
+  async repairNetwork(): Promise<void> {
+    await applyNetworks(this.#context);
   }
 
   async #records(

@@ -1,3 +1,4 @@
+import { type EgressPolicy, openEgress } from "../domain/egress.ts";
 import { ConflictError, UsageError } from "../domain/errors.ts";
 import { type PoolAddress, formatPool } from "../domain/ids.ts";
 import { addressOf } from "../domain/instance.ts";
@@ -32,6 +33,8 @@ export interface PoolRequest {
   readonly desiredCounts?: DesiredCounts;
   readonly startTimeoutSeconds?: number;
   readonly gatewayRoutes?: readonly GatewayRoute[];
+  /** Default: open. */
+  readonly egress?: EgressPolicy | undefined;
 }
 
 const defaultStartTimeoutSeconds = 300;
@@ -73,6 +76,7 @@ export async function makePool(context: NodeContext, request: PoolRequest): Prom
     runtime_policy: defaultRuntimePolicy,
     start_timeout_seconds: request.startTimeoutSeconds ?? defaultStartTimeoutSeconds,
     gateway_routes: request.gatewayRoutes ?? [],
+    egress: request.egress ?? openEgress,
     created_at: timestamp(context),
     revisions: [],
     pinned: false,

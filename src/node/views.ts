@@ -1,3 +1,4 @@
+import type { EgressPolicy } from "../domain/egress.ts";
 import { instanceNetwork, tenantNetwork } from "../domain/address-plan.ts";
 import { formatInstance, formatPool } from "../domain/ids.ts";
 import { type Instance, addressOf, statusOf, vmmOf } from "../domain/instance.ts";
@@ -33,6 +34,7 @@ export interface PoolView {
   readonly profile: string;
   readonly instance_resources: InstanceResources;
   readonly desired_counts: DesiredCounts;
+  readonly egress: EgressPolicy;
   readonly revisions: readonly string[];
   readonly instances: number;
   readonly created_at: string;
@@ -83,6 +85,7 @@ export function viewPool(pool: Pool, instances: readonly Instance[]): PoolView {
     profile: pool.profile,
     instance_resources: pool.instance_resources,
     desired_counts: pool.desired_counts,
+    egress: pool.egress,
     revisions: pool.revisions,
     instances: instances.filter(({ pool_id }) => pool_id === pool.pool_id).length,
     created_at: pool.created_at,

@@ -16,6 +16,7 @@ export interface Leak {
     | "run-folder"
     | "dns"
     | "filter"
+    | "namespace"
     | "build"
     | "temporary-file";
   readonly name: string;

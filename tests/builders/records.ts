@@ -1,4 +1,5 @@
 import { addressOf } from "../../src/domain/instance.ts";
+import { openEgress } from "../../src/domain/egress.ts";
 import type { Instance, InstanceState, Operation, VmmRecord } from "../../src/domain/instance.ts";
 import { parseInstanceId, parsePoolId, parseTenantId } from "../../src/domain/ids.ts";
 import type { InstanceStatus } from "../../src/domain/lifecycle.ts";
@@ -59,6 +60,7 @@ export function aPool(id: string, overrides: PoolOverrides = {}): Pool {
     runtime_policy: defaultRuntimePolicy,
     start_timeout_seconds: 300,
     gateway_routes: [],
+    egress: openEgress,
     created_at: secondsAgo(86_400),
     revisions: [imageHash],
     pinned: false,

@@ -257,7 +257,8 @@ describe("tenant networks on Linux", { skip, timeout: 240_000 }, () => {
       bridges: [],
       taps: [],
       dnsServers: [],
-      filterTables: false,
+      filterTables: [],
+      namespaces: [],
     });
     assert.equal(await ipForward(host), "0");
     assert.equal((await host.namespace.run("nft", ["list", "ruleset"])).trim(), "");
@@ -280,7 +281,8 @@ describe("tenant networks with TAPs", { skip, timeout: 120_000 }, () => {
       bridges: ["br-tenant-1", "br-tenant-2"],
       taps: ["tn1i2", "tn1i3", "tn2i2"],
       dnsServers: [1, 2],
-      filterTables: true,
+      filterTables: ["inet", "bridge"],
+      namespaces: [],
     });
     const earlier = await snapshot(first);
     await first.apply(both);

@@ -8,7 +8,7 @@ import type { Revision } from "../../src/domain/revision.ts";
 import type { Tenant } from "../../src/domain/tenant.ts";
 import type { NodeContext } from "../../src/node/context.ts";
 import type { GuestSession } from "../../src/ports/guest-link.ts";
-import type { TenantNetworkState } from "../../src/ports/network.ts";
+import type { NetworkDifference, TenantNetworkState } from "../../src/ports/network.ts";
 import type { StoredSecrets } from "../../src/ports/secret-store.ts";
 import type { CorruptFile, NodeRecords } from "../../src/ports/store.ts";
 import type { VmmProcess } from "../../src/ports/vmm.ts";
@@ -47,6 +47,10 @@ export class FakeHost {
   readonly volumes: Set<string> = new Set();
   taps: Set<string> = new Set();
   bridges: Set<string> = new Set();
+  /** TAPs that are not as they should be, whatever is applied. */
+  readonly tampered: Set<string> = new Set();
+  /** Whether MVM_PRODUCTION=1 is set. */
+  production = false;
   /** Instances whose guest never becomes healthy or never answers. */
   readonly deafGuests: Set<string> = new Set();
   readonly #tenants = new Map<string, Tenant>();
@@ -99,6 +103,7 @@ export class FakeHost {
         startingVcpus: 2,
         parallelActions: 2,
         buildTimeoutMs: 60_000,
+        production: this.production,
       },
       store: {
         load: port("store.load", () => this.records()),
@@ -174,8 +179,11 @@ export class FakeHost {
           bridges: [...this.bridges],
           taps: [...this.taps],
           dnsServers: this.records().tenants.map(({ tenant }) => tenant.net_id),
-          filterTables: this.bridges.size > 0,
+          filterTables: this.bridges.size > 0 ? ["inet", "bridge"] : [],
+          namespaces: [],
         })),
+        verify: port("network.verify", (tenants) => this.#verifyNetwork(tenants)),
+        probe: port("network.probe", () => ({ probes: [], rules: "" })),
       },
       vmm: {
         capabilities: {
@@ -254,6 +262,12 @@ export class FakeHost {
   #applyNetwork(tenants: readonly TenantNetworkState[]): void {
     this.bridges = new Set(tenants.map(({ network }) => network.bridge));
     this.taps = new Set(tenants.flatMap(({ ports }) => ports.map(({ tap }) => tap)));
+  }
+
+  #verifyNetwork(tenants: readonly TenantNetworkState[]): NetworkDifference[] {
+    const taps = tenants.flatMap(({ ports }) => ports.map(({ tap }) => tap));
+    const missing = taps.filter((tap) => !this.taps.has(tap) || this.tampered.has(tap));
+    return missing.map((name) => ({ part: "tap", name, problem: "is missing", repair: "" }));
   }
 
   #start(id: string, runDir: string, tap: string | undefined): VmmProcess {

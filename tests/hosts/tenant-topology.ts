@@ -2,6 +2,7 @@ import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { instanceNetwork, tenantNetwork } from "../../src/domain/address-plan.ts";
+import { type EgressPolicy, openEgress } from "../../src/domain/egress.ts";
 import type { NetworkInventory, TenantNetworkState } from "../../src/ports/network.ts";
 import { NetNamespace, connect } from "./net-namespace.ts";
 import type { DriverInput } from "./network-driver.ts";
@@ -83,13 +84,19 @@ export class NetworkHost implements AsyncDisposable {
 }
 
 /** The state of a tenant with instances `i-<offset>` of pool `web` at the given offsets. */
-export function tenantState(netId: number, offsets: readonly number[]): TenantNetworkState {
+export function tenantState(
+  netId: number,
+  offsets: readonly number[],
+  egress: EgressPolicy = openEgress,
+): TenantNetworkState {
   return {
     tenantId: `tenant-${netId}`,
     network: tenantNetwork(netId),
     ports: offsets.map((offset) => ({
       ...instanceNetwork(netId, offset),
+      owner: `tenant-${netId}/web/i-${offset}`,
       names: [`i-${offset}.web.mvm`, "web.mvm"],
+      egress,
     })),
   };
 }

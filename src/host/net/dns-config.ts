@@ -1,7 +1,11 @@
 import type { TenantNetworkState } from "../../ports/network.ts";
 import { UsageError } from "../../domain/errors.ts";
+import { type ResolverGroup, dnsPort, firstQueryPort } from "./egress-groups.ts";
 
-/** Where one tenant's DNS server has its files. */
+/** A guest asks again soon, which opens the addresses that a name has by then. */
+const maxTtlSeconds = 60;
+
+/** Where a DNS server has its files. */
 export interface DnsPaths {
   readonly folder: string;
   readonly config: string;
@@ -11,9 +15,9 @@ export interface DnsPaths {
   readonly record: string;
 }
 
-/** The files of the DNS server of a net id below `root`. */
-export function dnsPaths(root: string, netId: number): DnsPaths {
-  const folder = `${root}/${netId}`;
+/** The files of a DNS server below `root`, by the key of its group. */
+export function dnsPaths(root: string, key: string): DnsPaths {
+  const folder = `${root}/${key}`;
   return {
     folder,
     config: `${folder}/dnsmasq.conf`,
@@ -23,13 +27,24 @@ export function dnsPaths(root: string, netId: number): DnsPaths {
   };
 }
 
+/** The key of the server whose folder has this name, and its net id; undefined when it is none. */
+export function parseDnsKey(name: string): { key: string; netId: number } | undefined {
+  const netId = /^(\d{1,4})(-[0-9a-f]{12})?$/.exec(name)?.[1];
+  return netId === undefined ? undefined : { key: name, netId: Number(netId) };
+}
+
 /**
- * The configuration of one tenant's dnsmasq: it listens at the tenant's `.1` alone, answers names
- * below `.mvm` from its hosts file only, and asks the host's own resolvers for the rest; those may
- * be loopback addresses, since it runs on the host. Source: dnsmasq(8).
+ * The configuration of one of a tenant's DNS servers, which listens at the tenant's `.1` alone.
+ * Source: dnsmasq(8).
+ *
+ * The first answers names below `.mvm` from its hosts file only, and asks the host's own resolvers for
+ * the rest; those may be loopback addresses, since it runs on the host. One with a list asks the first
+ * for the names on it and answers no others. It keeps no answers, so that each of them puts its
+ * addresses into the set again.
  */
 export function renderDnsConfig(
   tenant: TenantNetworkState,
+  group: ResolverGroup,
   paths: DnsPaths,
   resolvConf: string,
 ): string {
@@ -37,19 +52,41 @@ export function renderDnsConfig(
 user=dnsmasq
 group=nogroup
 pid-file=${paths.pid}
-port=53
+port=${group.port}
+min-port=${firstQueryPort}
 bind-interfaces
 listen-address=${tenant.network.gatewayIp}
 except-interface=lo
 no-hosts
-addn-hosts=${paths.hosts}
-local=/mvm/
-resolv-file=${resolvConf}
 domain-needed
 bogus-priv
-cache-size=1000
 dns-forward-max=150
+${group.domains === undefined ? forAllNames(paths, resolvConf) : forListedNames(tenant, group)}`;
+}
+
+function forAllNames(paths: DnsPaths, resolvConf: string): string {
+  return `addn-hosts=${paths.hosts}
+local=/mvm/
+resolv-file=${resolvConf}
+cache-size=1000
 `;
+}
+
+function forListedNames(tenant: TenantNetworkState, group: ResolverGroup): string {
+  const names = ["mvm", ...(group.domains ?? [])];
+  const { addressSet } = group;
+  const sets =
+    addressSet === undefined
+      ? []
+      : (group.domains ?? []).map((name) => `nftset=/${name}/4#inet#mvm#${addressSet}`);
+  return [
+    "no-resolv",
+    ...names.map((name) => `server=/${name}/${tenant.network.gatewayIp}#${dnsPort}`),
+    ...sets,
+    "cache-size=0",
+    `max-ttl=${maxTtlSeconds}`,
+    "",
+  ].join("\n");
 }
 
 /** The names of a tenant's instances as a hosts file, in the order of addresses. @throws UsageError for what is no name. */

@@ -1,22 +1,25 @@
 import { createHash } from "node:crypto";
-import { chmod, mkdir, readdir, readlink, rm, stat } from "node:fs/promises";
+import { chmod, mkdir, readlink, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { OperationError } from "../../domain/errors.ts";
 import type { Exec } from "../../ports/exec.ts";
 import type { TenantNetworkState } from "../../ports/network.ts";
-import { isErrno, readFileIfAny, writeFileAtomic } from "../files.ts";
+import { isErrno, listFolderIfAny, readFileIfAny, writeFileAtomic } from "../files.ts";
 import {
   isAlive,
   listPids,
   processArguments,
+  processParent,
   processStartTicks,
+  processUid,
   signalProcess,
 } from "../processes.ts";
 import type { ProcessIdentity } from "../processes.ts";
-import { dnsPaths, renderDnsConfig, renderHosts } from "./dns-config.ts";
+import { dnsPaths, parseDnsKey, renderDnsConfig, renderHosts } from "./dns-config.ts";
 import type { DnsPaths } from "./dns-config.ts";
+import { resolverGroups } from "./egress-groups.ts";
 import { networkNamespaceId } from "./forwarding.ts";
 
 interface DnsServersOptions {
@@ -39,9 +42,20 @@ const recordSchema = z.object({
 });
 type ServerRecord = z.infer<typeof recordSchema>;
 
+/** A server that should run, and with what. */
+interface WantedServer {
+  readonly tenantId: string;
+  readonly key: string;
+  readonly paths: DnsPaths;
+  readonly config: string;
+  readonly hosts: string;
+}
+
 /**
- * One dnsmasq for each tenant. It outlives the program that starts it, and is found again by its
- * command line, which holds the path of its configuration; a pid alone is never trusted.
+ * One dnsmasq for each tenant and one more for each of its lists of names. They outlive the program
+ * that starts them and are found again by their command line, which holds the path of their
+ * configuration, and by their user: any program can call itself by any name, but only root can run
+ * as dnsmasq's user. A pid alone is never trusted.
  */
 export class DnsServers {
   readonly #exec: Exec;
@@ -56,83 +70,124 @@ export class DnsServers {
     this.#resolvConf = options.resolvConf;
   }
 
-  /** The living servers of this node, by net id. */
-  async running(): Promise<Map<number, ProcessIdentity[]>> {
-    const servers = new Map<number, ProcessIdentity[]>();
-    for (const pid of await listPids()) {
-      const netId = this.#netIdOf((await processArguments(pid)) ?? []);
-      const startTicks = netId === undefined ? undefined : await processStartTicks(pid);
-      if (netId === undefined || startTicks === undefined) continue;
-      servers.set(netId, [...(servers.get(netId) ?? []), { pid, startTicks }]);
-    }
-    return servers;
+  /** The net ids that have a server. */
+  async netIds(): Promise<number[]> {
+    const keys = [...(await this.#running()).keys()];
+    const netIds = new Set(keys.flatMap((key) => parseDnsKey(key)?.netId ?? []));
+    return [...netIds].toSorted((left, right) => left - right);
   }
 
-  /** Ends the servers of all other net ids and removes their files. */
-  async keepOnly(netIds: ReadonlySet<number>): Promise<void> {
-    const running = await this.running();
-    const left = new Set([...running.keys(), ...(await this.#foldersFound())]);
-    for (const netId of left) {
-      if (netIds.has(netId)) continue;
-      await endAll(running.get(netId) ?? []);
-      await rm(dnsPaths(this.#root, netId).folder, { recursive: true, force: true });
+  /** Ends the servers that these tenants do not need and removes their files; `keepUnknown` leaves those of other tenants. */
+  async keepOnly(tenants: readonly TenantNetworkState[], keepUnknown: boolean): Promise<void> {
+    const wanted = new Set(
+      tenants.flatMap((tenant) => resolverGroups(tenant).map(({ key }) => key)),
+    );
+    const netIds = new Set(tenants.map(({ network }) => network.netId));
+    const running = await this.#running();
+    const found = await listFolderIfAny(this.#root);
+    for (const name of new Set([...running.keys(), ...found])) {
+      const server = parseDnsKey(name);
+      if (server === undefined || wanted.has(name)) continue;
+      if (keepUnknown && !netIds.has(server.netId)) continue;
+      await endAll(running.get(name) ?? []);
+      await rm(dnsPaths(this.#root, name).folder, { recursive: true, force: true });
     }
-    if (netIds.size === 0) await rm(this.#root, { recursive: true, force: true });
+    if (tenants.length === 0 && !keepUnknown)
+      await rm(this.#root, { recursive: true, force: true });
   }
 
   /**
-   * Makes a server run for each tenant with its present names: one that runs is kept, told to read
-   * its hosts again when they changed, and restarted only when its configuration did.
+   * Makes a tenant's servers run with its present names: one that runs is kept, told to read its
+   * hosts again when they changed, and restarted only when its configuration did.
    * @throws HostLacksError without dnsmasq, OperationError when it does not start.
    */
   async ensure(tenants: readonly TenantNetworkState[]): Promise<void> {
     await this.#openFolders();
-    const running = await this.running();
-    for (const tenant of tenants) {
-      await this.#ensureOne(tenant, running.get(tenant.network.netId) ?? []);
+    const running = await this.#running();
+    for (const wanted of tenants.flatMap((tenant) => this.#wantedOf(tenant))) {
+      await this.#ensureOne(wanted, running.get(wanted.key) ?? []);
     }
   }
 
-  async #ensureOne(tenant: TenantNetworkState, running: readonly ProcessIdentity[]): Promise<void> {
-    const paths = dnsPaths(this.#root, tenant.network.netId);
-    const config = renderDnsConfig(tenant, paths, this.#resolvConf);
-    const hosts = renderHosts(tenant);
-    const wanted = {
-      networkNamespace: await networkNamespaceId(),
-      configDigest: digest(config),
-      hostsDigest: digest(hosts),
-    };
+  /** What is wrong with the servers of these tenants, by key. */
+  async differences(
+    tenants: readonly TenantNetworkState[],
+  ): Promise<{ readonly key: string; readonly problem: string }[]> {
+    const running = await this.#running();
+    const differences: { key: string; problem: string }[] = [];
+    for (const wanted of tenants.flatMap((tenant) => this.#wantedOf(tenant))) {
+      const problem = await problemOf(wanted, running.get(wanted.key) ?? []);
+      if (problem !== undefined) differences.push({ key: wanted.key, problem });
+    }
+    return differences;
+  }
+
+  #wantedOf(tenant: TenantNetworkState): WantedServer[] {
+    return resolverGroups(tenant).map((group) => {
+      const paths = dnsPaths(this.#root, group.key);
+      return {
+        tenantId: tenant.tenantId,
+        key: group.key,
+        paths,
+        config: renderDnsConfig(tenant, group, paths, this.#resolvConf),
+        hosts: group.domains === undefined ? renderHosts(tenant) : "",
+      };
+    });
+  }
+
+  async #ensureOne(wanted: WantedServer, running: readonly ProcessIdentity[]): Promise<void> {
+    const { paths, config, hosts } = wanted;
+    const identity = await identityOf(wanted);
     await mkdir(paths.folder, { recursive: true, mode: 0o755 });
     if ((await readFileIfAny(paths.hosts)) !== hosts) {
       await writeFileAtomic(paths.hosts, hosts, 0o644);
     }
-    const server = await adoptable(paths, running, wanted);
+    const server = await adoptable(paths, running, identity);
     if (server === undefined) {
       await endAll(running);
       await writeFileAtomic(paths.config, config, 0o644);
-      const started = await this.#start(tenant, paths);
-      await writeRecord(paths, { ...started, ...wanted });
-    } else if (server.hostsDigest !== wanted.hostsDigest) {
+      const started = await this.#start(wanted);
+      await writeRecord(paths, { ...started, ...identity });
+    } else if (server.hostsDigest !== identity.hostsDigest) {
       // Signal first: dying in between costs one signal too many, the other way round a stale name.
       await signalProcess(server, "SIGHUP");
-      await writeRecord(paths, { ...server, ...wanted });
+      await writeRecord(paths, { ...server, ...identity });
     }
   }
 
-  async #start(tenant: TenantNetworkState, paths: DnsPaths): Promise<ProcessIdentity> {
+  async #start({ tenantId, key, paths }: WantedServer): Promise<ProcessIdentity> {
     await rm(paths.pid, { force: true });
     await this.#exec.run("dnsmasq", [`--conf-file=${paths.config}`], {
       timeoutMs: startTimeoutMs,
     });
     const pid = Number(await readFileIfAny(paths.pid));
     const startTicks = pid > 0 ? await processStartTicks(pid) : undefined;
-    const netId = this.#netIdOf((await processArguments(pid)) ?? []);
-    if (startTicks === undefined || netId !== tenant.network.netId) {
-      throw new OperationError(`the DNS server of tenant ${tenant.tenantId} ended at once`, {
+    if (startTicks === undefined || this.#keyOf((await processArguments(pid)) ?? []) !== key) {
+      throw new OperationError(`the DNS server of tenant ${tenantId} ended at once`, {
         hint: "its last words are in the system log: journalctl -t dnsmasq",
       });
     }
     return { pid, startTicks };
+  }
+
+  /** The living servers of this node by key, without the children they fork for each TCP connection. */
+  async #running(): Promise<Map<string, ProcessIdentity[]>> {
+    const user = await uidOfUser("dnsmasq");
+    const found = new Map<number, { key: string; startTicks: number }>();
+    for (const pid of await listPids()) {
+      const key = this.#keyOf((await processArguments(pid)) ?? []);
+      const startTicks = key === undefined ? undefined : await processStartTicks(pid);
+      if (key === undefined || startTicks === undefined) continue;
+      const uid = await processUid(pid);
+      // It is root until it has opened its sockets.
+      if (uid === 0 || (uid !== undefined && uid === user)) found.set(pid, { key, startTicks });
+    }
+    const servers = new Map<string, ProcessIdentity[]>();
+    for (const [pid, { key, startTicks }] of found) {
+      if (found.get((await processParent(pid)) ?? 0)?.key === key) continue;
+      servers.set(key, [...(servers.get(key) ?? []), { pid, startTicks }]);
+    }
+    return servers;
   }
 
   /** dnsmasq reads its hosts file again as its own user, which must be let through to it. */
@@ -152,22 +207,44 @@ export class DnsServers {
     }
   }
 
-  #netIdOf(args: readonly string[]): number | undefined {
+  #keyOf(args: readonly string[]): string | undefined {
     const prefix = `--conf-file=${this.#root}/`;
     const path = args.find((arg) => arg.startsWith(prefix))?.slice(prefix.length);
-    const match = /^(\d{1,4})\/dnsmasq\.conf$/.exec(path ?? "");
-    return match?.[1] === undefined ? undefined : Number(match[1]);
+    const [folder, file, ...rest] = path?.split("/") ?? [];
+    if (folder === undefined || file !== "dnsmasq.conf" || rest.length > 0) return undefined;
+    return parseDnsKey(folder)?.key;
   }
+}
 
-  async #foldersFound(): Promise<number[]> {
-    try {
-      const names = await readdir(this.#root);
-      return names.filter((name) => /^\d{1,4}$/.test(name)).map(Number);
-    } catch (error) {
-      if (isErrno(error, "ENOENT")) return [];
-      throw error;
-    }
-  }
+async function identityOf(wanted: WantedServer): Promise<Omit<ServerRecord, "pid" | "startTicks">> {
+  return {
+    networkNamespace: await networkNamespaceId(),
+    configDigest: digest(wanted.config),
+    hostsDigest: digest(wanted.hosts),
+  };
+}
+
+async function problemOf(
+  wanted: WantedServer,
+  running: readonly ProcessIdentity[],
+): Promise<string | undefined> {
+  if (running.length === 0) return "does not run";
+  if (running.length > 1) return `runs ${running.length} times`;
+  const identity = await identityOf(wanted);
+  const server = await adoptable(wanted.paths, running, identity);
+  if (server === undefined) return "runs with another configuration, or was not started by mvm";
+  const same =
+    server.hostsDigest === identity.hostsDigest &&
+    (await readFileIfAny(wanted.paths.hosts)) === wanted.hosts &&
+    (await readFileIfAny(wanted.paths.config)) === wanted.config;
+  return same ? undefined : "has files that are not as they should be";
+}
+
+/** A user of this machine, by /etc/passwd; see passwd(5). */
+async function uidOfUser(name: string): Promise<number | undefined> {
+  const lines = ((await readFileIfAny("/etc/passwd")) ?? "").split("\n");
+  const uid = lines.find((line) => line.startsWith(`${name}:`))?.split(":")[2];
+  return uid === undefined ? undefined : Number(uid);
 }
 
 /** The one server that runs with the wanted configuration in this namespace, if nothing else runs beside it. */

@@ -7,6 +7,12 @@ import { readFileIfAny, writeFileAtomic } from "../files.ts";
 /** The network namespace of a process has its own view of /proc/sys/net, whatever is mounted on /sys. */
 const ipForwardPath = "/proc/sys/net/ipv4/ip_forward";
 
+/** What a record of the network belongs to: a boot, and a network namespace of it. */
+interface Place {
+  readonly boot_id: string;
+  readonly network_namespace: string;
+}
+
 const formerSchema = z.object({
   schema_version: z.literal(1),
   boot_id: z.string(),
@@ -36,17 +42,23 @@ export async function restoreForwarding(recordPath: string): Promise<void> {
   await rm(recordPath, { force: true });
 }
 
+/** Whether this namespace forwards IPv4. */
+export async function isForwardingOn(): Promise<boolean> {
+  return (await readForwarding()) === "1";
+}
+
 /** What names this network namespace until the next boot. */
 export async function networkNamespaceId(): Promise<string> {
   return await readlink("/proc/self/ns/net");
 }
 
-async function currentPlace(): Promise<Pick<Former, "boot_id" | "network_namespace">> {
+/** This boot and this process's network namespace. */
+export async function currentPlace(): Promise<Place> {
   const bootId = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
   return { boot_id: bootId.trim(), network_namespace: await networkNamespaceId() };
 }
 
-function isOf(former: Former, place: Pick<Former, "boot_id" | "network_namespace">): boolean {
+function isOf(former: Former, place: Place): boolean {
   return former.boot_id === place.boot_id && former.network_namespace === place.network_namespace;
 }
 

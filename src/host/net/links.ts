@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { vmUid } from "../../domain/address-plan.ts";
 import { ConflictError } from "../../domain/errors.ts";
 import type { TenantNetworkState } from "../../ports/network.ts";
 
@@ -12,6 +13,13 @@ export interface Link {
   readonly up: boolean;
   /** IPv4 addresses with prefix length, and those of point-to-point peers. */
   readonly addresses: readonly string[];
+  /** Who may use a TAP: one uid, and one program at a time if it is exclusive. */
+  readonly tap?: TapAccess | undefined;
+}
+
+interface TapAccess {
+  readonly user: number | undefined;
+  readonly exclusive: boolean;
 }
 
 /** Lines for `ip -batch`, by the step they belong to. */
@@ -33,8 +41,18 @@ const linkInfo = z.object({
   address: z.string().optional(),
   master: z.string().optional(),
   flags: z.array(z.string()),
-  linkinfo: z.object({ info_kind: z.string().optional() }).optional(),
+  linkinfo: z
+    .object({ info_kind: z.string().optional(), info_data: z.unknown().optional() })
+    .optional(),
   addr_info: z.array(addressInfo).default([]),
+});
+
+const tapInfo = z.object({
+  type: z.literal("tap"),
+  multi_queue: z.boolean(),
+  // A number, unless the machine has a user of that number.
+  user: z.union([z.number(), z.string()]).optional(),
+  group: z.unknown().optional(),
 });
 
 const neighbour = z.object({ dst: z.string(), dev: z.string(), lladdr: z.string().optional() });
@@ -51,7 +69,18 @@ export function parseLinks(json: string): Link[] {
       master: link.master,
       up: link.flags.includes("UP"),
       addresses: link.addr_info.filter((info) => info.family === "inet").flatMap(cidrsOf),
+      tap: link.linkinfo?.info_kind === "tun" ? tapAccess(link.linkinfo.info_data) : undefined,
     }));
+}
+
+function tapAccess(data: unknown): TapAccess {
+  const { success, data: tap } = tapInfo.safeParse(data);
+  if (!success) return { user: undefined, exclusive: false };
+  const user = Number(tap.user ?? Number.NaN);
+  return {
+    user: Number.isSafeInteger(user) ? user : undefined,
+    exclusive: !tap.multi_queue && tap.group === undefined,
+  };
 }
 
 function cidrsOf(info: z.infer<typeof addressInfo>): string[] {
@@ -72,13 +101,15 @@ export function isPortName(name: string): boolean {
 
 /**
  * What to change so that this namespace has the bridges and ports of `tenants` and no others with
- * a name of mvm's form. `portKinds` are the kinds of link that count as a port.
+ * a name of mvm's form. `portKinds` are the kinds of link that count as a port. A TAP is made for the
+ * uid of its VMM: one without a user could be opened by any program that may open /dev/net/tun.
  * @throws ConflictError when a wanted name is taken by a link of another kind.
  */
 export function planLinks(
   observed: readonly Link[],
   tenants: readonly TenantNetworkState[],
   portKinds: readonly string[],
+  vmUidBase: number,
 ): LinkPlan {
   const byName = new Map(observed.map((link) => [link.name, link]));
   const wanted = new Set<string>();
@@ -95,14 +126,25 @@ export function planLinks(
       configure.push(`link set dev ${network.bridge} address ${mac}`);
     }
     const address = `${network.gatewayIp}/24`;
-    if (bridge?.addresses.includes(address) !== true) {
+    if (bridge?.addresses.some((other) => other !== address) === true) {
+      configure.push(
+        `address flush dev ${network.bridge}`,
+        `address add ${address} dev ${network.bridge}`,
+      );
+    } else if (bridge?.addresses.includes(address) !== true) {
       configure.push(`address add ${address} dev ${network.bridge}`);
     }
     if (bridge?.up !== true) configure.push(`link set dev ${network.bridge} up`);
     for (const port of ports) {
       const link = expectKind(byName.get(port.tap), portKinds);
       wanted.add(port.tap);
-      if (link === undefined) create.push(`tuntap add dev ${port.tap} mode tap`);
+      if (link === undefined) {
+        const uid = vmUid(vmUidBase, network.netId, port.offset);
+        create.push(`tuntap add dev ${port.tap} mode tap user ${uid}`);
+      }
+      if (link !== undefined && link.addresses.length > 0) {
+        configure.push(`address flush dev ${port.tap}`);
+      }
       if (link?.master !== network.bridge) {
         configure.push(`link set dev ${port.tap} master ${network.bridge}`);
       }
@@ -155,7 +197,8 @@ export function planNeighbours(json: string, tenants: readonly TenantNetworkStat
     .map(({ dst, dev }) => `neighbour flush to ${dst} dev ${dev} nud all`);
 }
 
-function bridgeMac(netId: number): string {
+/** The MAC of a tenant's bridge: that of offset 1, so that a guest that wakes finds its gateway again. */
+export function bridgeMac(netId: number): string {
   const hex = (byte: number): string => byte.toString(16).padStart(2, "0");
   return `02:6d:76:${hex(netId >> 8)}:${hex(netId & 255)}:01`;
 }

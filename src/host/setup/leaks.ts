@@ -78,11 +78,16 @@ async function leakedNetwork(scan: LeakScan, records: NodeRecords): Promise<Leak
     ...found.taps
       .filter((name) => !taps.has(name))
       .map((name): Leak => ({ kind: "tap", name, detail: "no instance that runs has it" })),
+    ...found.namespaces.map((name): Leak => ({
+      kind: "namespace",
+      name,
+      detail: "the check that made it died; the next change of a network removes it",
+    })),
     ...found.dnsServers
       .filter((netId) => !netIds.has(netId))
       .map((netId): Leak => ({ kind: "dns", name: String(netId), detail: "no tenant has it" })),
   ];
-  if (found.filterTables && networks.length === 0) {
+  if (found.filterTables.length > 0 && networks.length === 0) {
     leaks.push({ kind: "filter", name: "mvm", detail: "tables are there and no tenant is" });
   }
   return leaks;

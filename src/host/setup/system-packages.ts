@@ -9,6 +9,7 @@ export const systemPackages: Readonly<Record<string, string>> = {
   nftables: "isolates tenants",
   iproute2: "makes bridges and TAPs",
   "dnsmasq-base": "answers DNS for tenants",
+  conntrack: "forgets the connections of addresses that were given up",
   e2fsprogs: "makes drives and images",
   "util-linux": "locks and mounts",
   "xz-utils": "unpacks the guest's kernel modules",

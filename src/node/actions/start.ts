@@ -1,4 +1,4 @@
-import { instanceNetwork, tenantNetwork } from "../../domain/address-plan.ts";
+import { instanceNetwork, tenantNetwork, vmUid } from "../../domain/address-plan.ts";
 import { ConflictError, OperationError, describeError } from "../../domain/errors.ts";
 import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
 import { type Instance, addressOf, resourcesOf, statusOf, vmmOf } from "../../domain/instance.ts";
@@ -9,7 +9,7 @@ import type { Tenant } from "../../domain/tenant.ts";
 import type { DriveSpec, VmmProcess, VmmSpec } from "../../ports/vmm.ts";
 import { type NodeContext, timestamp } from "../context.ts";
 import { guestConfigOf } from "../guest-config.ts";
-import { applyNetworks } from "../networks.ts";
+import { applyNetworks, requireIsolation } from "../networks.ts";
 import { begin, loadInstance } from "../records.ts";
 import { livingVmms } from "./end-vmm.ts";
 import { failInstance } from "./fail.ts";
@@ -50,6 +50,7 @@ export async function startInstance(
   current = await begin(context, { ...current, spare, resources }, "start", "network");
   try {
     await applyNetworks(context);
+    await requireIsolation(context);
     current = await begin(context, current, "start", "drives");
     const spec = await prepareSpec(context, records.tenant, pool, current, revision);
     current = await begin(context, current, "start", "vmm");
@@ -182,7 +183,7 @@ async function prepareSpec(
   return {
     id: instance.instance_id,
     ...context.drives.folders(address),
-    uid: context.settings.vmUidBase + tenant.net_id * 256 + instance.net_offset,
+    uid: vmUid(context.settings.vmUidBase, tenant.net_id, instance.net_offset),
     vcpus: resources.vcpus,
     memMib: resources.mem_mib,
     kernelPath: image.kernel,

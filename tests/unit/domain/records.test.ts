@@ -189,13 +189,19 @@ describe("a record of schema version 1", () => {
   });
 
   test("of a pool becomes one of today that is neither pinned nor critical", () => {
-    const { pinned, critical, override_until, schema_version } = parseRecord(
+    const { pinned, critical, override_until, egress, schema_version } = parseRecord(
       poolForm,
       versionOne.pool,
     );
     assert.deepEqual(
-      { pinned, critical, override_until, schema_version },
-      { pinned: false, critical: false, override_until: null, schema_version: 2 },
+      { pinned, critical, override_until, egress, schema_version },
+      {
+        pinned: false,
+        critical: false,
+        override_until: null,
+        egress: { mode: "open" },
+        schema_version: 2,
+      },
     );
   });
 

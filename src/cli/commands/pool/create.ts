@@ -2,9 +2,10 @@ import { type Command, buildCommand } from "@stricli/core";
 import type { PoolAddress } from "../../../domain/ids.ts";
 import { type Role, parseRole } from "../../../domain/roles.ts";
 import type { CliContext } from "../../context.ts";
+import { type EgressFlagValues, egressFlags, egressOf } from "../../egress-flags.ts";
 import { jsonFlag, poolArgument, wholeNumber } from "../../parameters.ts";
 
-interface Flags {
+interface Flags extends EgressFlagValues {
   readonly flake: string;
   readonly profile: string;
   readonly role: Role;
@@ -46,10 +47,11 @@ export const poolCreate: Command<CliContext> = buildCommand<Flags, [PoolAddress]
         default: "0",
         brief: "Data disk each, in MiB; 0 for none",
       },
+      ...egressFlags,
       ...jsonFlag,
     },
   },
-  async func({ flake, profile, role, cpus, mem, dataDisk, json }, address) {
+  async func({ flake, profile, role, cpus, mem, dataDisk, json, ...egress }, address) {
     const pool = await (
       await this.node()
     ).createPool({
@@ -57,6 +59,7 @@ export const poolCreate: Command<CliContext> = buildCommand<Flags, [PoolAddress]
       role,
       flakeRef: flake,
       profile,
+      egress: egressOf(egress),
       resources: { vcpus: cpus, mem_mib: mem, data_disk_mib: dataDisk },
     });
     if (json) this.out.json(pool);

@@ -1,4 +1,5 @@
 import { type Command, buildCommand } from "@stricli/core";
+import { formatEgress } from "../../../domain/egress.ts";
 import type { PoolAddress } from "../../../domain/ids.ts";
 import type { CliContext } from "../../context.ts";
 import { jsonFlag, poolArgument } from "../../parameters.ts";
@@ -25,6 +26,7 @@ export const poolInfo: Command<CliContext> = buildCommand<
         `Role:       ${pool.role}`,
         `Flake:      ${pool.flake_ref} (profile ${pool.profile})`,
         `Resources:  ${vcpus} vCPU, ${mem_mib} MiB memory, ${data_disk_mib} MiB data disk`,
+        `Egress:     ${formatEgress(pool.egress)}`,
         `Wanted:     ${running} running, ${warm} warm, ${sleeping} sleeping`,
         `Instances:  ${pool.instances}`,
         `Images:     ${pool.revisions.join("\n            ") || "none yet"}`,

@@ -30,7 +30,7 @@ const bridge: Link = {
 };
 
 test("a host that has all that is wanted needs no change", () => {
-  assert.deepEqual(planLinks([bridge, tap], [tenantState(1, [2])], ["tun"]), {
+  assert.deepEqual(planLinks([bridge, tap], [tenantState(1, [2])], ["tun"], 900_000), {
     remove: [],
     create: [],
     configure: [],
@@ -38,11 +38,11 @@ test("a host that has all that is wanted needs no change", () => {
 });
 
 test("an empty host gets bridge and port, and the port comes up on the bridge", () => {
-  assert.deepEqual(planLinks([], [tenantState(1, [2])], ["tun"]), {
+  assert.deepEqual(planLinks([], [tenantState(1, [2])], ["tun"], 900_000), {
     remove: [],
     create: [
       "link add name br-tenant-1 address 02:6d:76:00:01:01 type bridge mcast_snooping 0",
-      "tuntap add dev tn1i2 mode tap",
+      "tuntap add dev tn1i2 mode tap user 900258",
     ],
     configure: [
       "address add 10.240.1.1/24 dev br-tenant-1",
@@ -58,7 +58,7 @@ test("what an interrupted change left half made is finished", () => {
     { ...bridge, mac: "9e:00:00:00:00:02" },
     { ...tap, master: undefined, up: false },
   ];
-  assert.deepEqual(planLinks(half, [tenantState(1, [2])], ["tun"]).configure, [
+  assert.deepEqual(planLinks(half, [tenantState(1, [2])], ["tun"], 900_000).configure, [
     "link set dev br-tenant-1 address 02:6d:76:00:01:01",
     "link set dev tn1i2 master br-tenant-1",
     "link set dev tn1i2 up",
@@ -71,7 +71,7 @@ test("links of mvm's name form that nobody wants go, ports before bridges; other
     { ...bridge, name: "br-tenant-x" },
     { ...tap, name: "tn5i6", kind: "veth" },
   ];
-  assert.deepEqual(planLinks([bridge, tap, ...others], [], ["tun"]).remove, [
+  assert.deepEqual(planLinks([bridge, tap, ...others], [], ["tun"], 900_000).remove, [
     "link delete dev tn1i2",
     "link delete dev br-tenant-1",
   ]);
@@ -79,10 +79,12 @@ test("links of mvm's name form that nobody wants go, ports before bridges; other
 
 test("a wanted name that another kind of link has is refused", () => {
   assert.throws(
-    () => planLinks([{ ...tap, kind: "veth" }], [tenantState(1, [2])], ["tun"]),
+    () => planLinks([{ ...tap, kind: "veth" }], [tenantState(1, [2])], ["tun"], 900_000),
     (error) => error instanceof ConflictError && /tn1i2 .* veth/.test(error.message),
   );
-  assert.throws(() => planLinks([{ ...bridge, kind: undefined }], [tenantState(1, [])], ["tun"]));
+  assert.throws(() =>
+    planLinks([{ ...bridge, kind: undefined }], [tenantState(1, [])], ["tun"], 900_000),
+  );
 });
 
 test("every address of the plan gives names of mvm's form, and no interface name is too long", () => {
