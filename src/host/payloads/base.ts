@@ -48,13 +48,11 @@ async function make(context: MakeContext): Promise<MadePayload> {
   const tree = join(folder, "tree");
   await mkdir(join(tree, libraryFolder), { recursive: true, mode: 0o755 });
   await addBusybox(context, unpacked, tree);
-  for (const source of [libraryFolder, join("usr", libraryFolder)]) {
-    for (const name of await readdir(join(unpacked, source))) {
-      if (!libraries.some((pattern) => pattern.test(name))) continue;
-      await cp(join(unpacked, source, name), join(tree, libraryFolder, name), {
-        verbatimSymlinks: true,
-      });
-    }
+  for (const name of await readdir(join(unpacked, libraryFolder))) {
+    if (!libraries.some((pattern) => pattern.test(name))) continue;
+    await cp(join(unpacked, libraryFolder, name), join(tree, libraryFolder, name), {
+      verbatimSymlinks: true,
+    });
   }
   await mkdir(join(tree, "lib64"), { mode: 0o755 });
   await symlink(

@@ -1,8 +1,9 @@
-import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import { lstat, mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HostLacksError, OperationError } from "../../domain/errors.ts";
 import type { Exec, RunResult } from "../../ports/exec.ts";
-import { sha256OfFile } from "../files.ts";
+import { isErrno, sha256OfFile } from "../files.ts";
 
 /** A Debian package that was downloaded; apt has checked it against the signed index. */
 export interface DebianPackage {
@@ -128,12 +129,39 @@ export async function unpackPackages(
   await mergeUsr(folder);
 }
 
-/** Since Debian 13 and in Ubuntu, packages have their files below /usr only: gives the tree the links that a system has there. */
+/**
+ * Gives the tree the layout of a system: files below /usr only, and links to there. Packages of Debian 12
+ * and some of Ubuntu's still bring files outside of it.
+ */
 async function mergeUsr(folder: string): Promise<void> {
-  const top = new Set(await readdir(folder));
-  const usr = top.has("usr") ? await readdir(join(folder, "usr")) : [];
-  for (const name of usr.filter((entry) => /^(?:s?bin|lib(?:64)?)$/.test(entry))) {
-    if (!top.has(name)) await symlink(join("usr", name), join(folder, name));
+  for (const name of ["bin", "sbin", "lib", "lib64"]) {
+    const [outside, inside] = [join(folder, name), join(folder, "usr", name)];
+    if ((await entryAt(outside))?.isDirectory() === true) {
+      await moveInto(outside, inside);
+      await rm(outside, { recursive: true });
+    }
+    if ((await entryAt(inside))?.isDirectory() === true) await symlink(join("usr", name), outside);
+  }
+}
+
+/** Moves what is in `source` into `target`, whose own files give way to it. */
+async function moveInto(source: string, target: string): Promise<void> {
+  await mkdir(target, { recursive: true, mode: 0o755 });
+  for (const entry of await readdir(source, { withFileTypes: true })) {
+    const [from, to] = [join(source, entry.name), join(target, entry.name)];
+    const there = await entryAt(to);
+    if (entry.isDirectory() && there?.isDirectory() === true) await moveInto(from, to);
+    // A link where there is a file of that name is the package's own link to there.
+    else if (!entry.isSymbolicLink() || there === undefined) await rename(from, to);
+  }
+}
+
+async function entryAt(path: string): Promise<Stats | undefined> {
+  try {
+    return await lstat(path);
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return undefined;
+    throw error;
   }
 }
 
