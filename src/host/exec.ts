@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { type FileHandle, open } from "node:fs/promises";
 import { HostLacksError, OperationError } from "../domain/errors.ts";
 import type { Exec, RunOptions, RunResult } from "../ports/exec.ts";
 
@@ -23,13 +24,28 @@ export class HostExec implements Exec {
     return result;
   }
 
-  tryRun(program: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
+  async tryRun(program: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
+    if (options.input === undefined) return this.#spawn(program, args, options, "ignore");
+    const input = await fileWith(options.input);
+    try {
+      return await this.#spawn(program, args, options, input.fd);
+    } finally {
+      await input.close();
+    }
+  }
+
+  #spawn(
+    program: string,
+    args: readonly string[],
+    options: RunOptions,
+    stdin: "ignore" | number,
+  ): Promise<RunResult> {
     const maxOutputBytes = options.maxOutputBytes ?? defaultMaxOutputBytes;
     const { promise, resolve, reject } = Promise.withResolvers<RunResult>();
     const child = spawn(program, args, {
       cwd: options.cwd,
       env: options.env ?? plainEnvironment,
-      stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+      stdio: [stdin, "pipe", "pipe"],
       // A group of its own, so that Ctrl-C reaches mvm alone and mvm decides what ends.
       detached: true,
     });
@@ -64,10 +80,6 @@ export class HostExec implements Exec {
     };
     child.stdout?.on("data", collect(stdout));
     child.stderr?.on("data", collect(stderr));
-    // A program may end before it has read all of its input; its exit code tells more than EPIPE.
-    child.stdin?.on("error", () => undefined);
-    child.stdin?.end(options.input);
-
     child.once("error", (error: NodeJS.ErrnoException) => {
       failure ??=
         error.code === "ENOENT"
@@ -93,6 +105,28 @@ export class HostExec implements Exec {
       }
     }
     return promise;
+  }
+}
+
+/** `O_TMPFILE | O_RDWR` of open(2) on x86-64: a file without a name, which ends with its last user. */
+const unnamedFile = 0o20200002;
+
+/**
+ * Input as a file in memory. Node's own pipes are sockets, and `nft` 1.0.9 reads its batch from files and
+ * pipes alone.
+ */
+async function fileWith(input: string | Uint8Array): Promise<FileHandle> {
+  const file = await open("/dev/shm", unnamedFile, 0o600);
+  try {
+    const bytes = Buffer.from(input);
+    // At a position, so that the program that shares the file's offset begins at 0.
+    for (let done = 0; done < bytes.length;) {
+      done += (await file.write(bytes, done, bytes.length - done, done)).bytesWritten;
+    }
+    return file;
+  } catch (error) {
+    await file.close();
+    throw error;
   }
 }
 
