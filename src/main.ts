@@ -46,6 +46,9 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
     { FileImages },
     { FileLocks },
     { systemClock },
+    { AuditLog },
+    { AuditFiles },
+    { NodeSigner },
     { QemuVmm },
     { instanceRunRoot },
     { MicrovmImageBuilder },
@@ -64,6 +67,9 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
     import("./host/store/file-images.ts"),
     import("./host/store/file-locks.ts"),
     import("./host/system-clock.ts"),
+    import("./host/audit/audit-log.ts"),
+    import("./host/audit/audit-disk.ts"),
+    import("./host/audit/node-signer.ts"),
     import("./host/vmm/qemu/qemu-vmm.ts"),
     import("./host/roots.ts"),
     import("./image/microvm-image-builder.ts"),
@@ -100,6 +106,12 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
       },
       store,
       secrets: new FileSecretStore(roots),
+      audit: new AuditLog({
+        disk: new AuditFiles(roots),
+        signer: new NodeSigner(roots.stateDir),
+        clock: systemClock,
+        by: operatorName(process.env),
+      }),
       images: new FileImages(roots),
       builder,
       drives: new HostDrives(roots, exec),
@@ -196,6 +208,12 @@ function watchSignals(interrupt: AbortController, out: Output): void {
       interrupt.abort(new Error(`interrupted by ${signal}`));
     });
   }
+}
+
+/** Who runs the command: whom sudo says it runs for, else root. */
+function operatorName(env: Readonly<Record<string, string | undefined>>): string {
+  const user = env["SUDO_USER"];
+  return user === undefined || user === "root" ? "root" : `${user.slice(0, 64)} (sudo)`;
 }
 
 function readVersion(): string {

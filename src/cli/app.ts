@@ -2,6 +2,7 @@ import { type Application, buildApplication, buildRouteMap } from "@stricli/core
 import { addHost } from "./commands/add-host.ts";
 import { connect } from "./commands/connect.ts";
 import { doctor } from "./commands/doctor.ts";
+import { events } from "./commands/events.ts";
 import { instanceDestroy } from "./commands/instance/destroy.ts";
 import { instanceExec } from "./commands/instance/exec.ts";
 import { instanceInfo } from "./commands/instance/info.ts";
@@ -44,6 +45,7 @@ export function buildCommandLine(version: string): Application<CliContext> {
       doctor,
       new: newDeployment,
       connect,
+      events,
       tenant: buildRouteMap({
         docs: { brief: "The boundary of a customer: network, quotas, secrets" },
         routes: {

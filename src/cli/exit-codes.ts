@@ -10,6 +10,9 @@ const exitCodes: Readonly<Record<ErrorCode, number>> = {
   host_lacks: 7,
 };
 
+/** What was to be trusted is not: a certificate, a signature, an audit log. */
+export const notTrustedExitCode: number = exitCodes.not_trusted;
+
 /** A shell gives this code to what ended by Ctrl-C. */
 export const interruptedExitCode = 130;
 

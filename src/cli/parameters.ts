@@ -9,6 +9,7 @@ import {
   type TenantId,
   parseTenantId,
 } from "../domain/ids.ts";
+import { parseOverride } from "../domain/management.ts";
 import type { NodeOperations } from "../node/operations.ts";
 
 export const jsonFlag = {
@@ -22,6 +23,16 @@ export const yesFlag = {
 export const wipeFlag = {
   wipeVolumes: { kind: "boolean", default: false, brief: "Remove the data disks too" },
 } as const;
+
+/** For commands on what a document may manage. */
+export const overrideFlag: { readonly override: OptionalFlag<number> } = {
+  override: {
+    kind: "parsed",
+    parse: parseOverride,
+    optional: true,
+    brief: "Change what a document manages, and keep the document off it for so long (10m)",
+  },
+};
 
 /** A command with one positional argument. */
 interface OneArgument<T> {

@@ -1,4 +1,5 @@
 import type { InstanceId } from "../domain/ids.ts";
+import type { AuditTrail } from "../ports/audit.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Drives } from "../ports/drives.ts";
 import type { GuestLink } from "../ports/guest-link.ts";
@@ -32,6 +33,7 @@ export interface NodeContext {
   readonly settings: NodeSettings;
   readonly store: Store;
   readonly secrets: SecretStore;
+  readonly audit: AuditTrail;
   readonly images: Images;
   readonly builder: ImageBuilder;
   readonly drives: Drives;

@@ -103,6 +103,8 @@ async function ensureGeneratedSecrets(
     (name) => stored?.generated[name] === undefined,
   );
   if (missing.length === 0) return;
+  const event = { type: "SecretsGenerated", object: tenant, names: missing } as const;
+  await context.audit.append(tenant, event);
   await context.secrets.save(tenant, {
     values: stored?.values ?? {},
     generated: {

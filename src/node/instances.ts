@@ -1,7 +1,9 @@
 import { ConflictError, NotFoundError, OperationError } from "../domain/errors.ts";
 import { type InstanceAddress, type InstanceId, formatInstance } from "../domain/ids.ts";
 import { type Instance, addressOf } from "../domain/instance.ts";
-import { type QuotaExcess, QuotaError } from "../domain/quota.ts";
+import type { Pool } from "../domain/pool.ts";
+import type { QuotaExcess } from "../domain/quota.ts";
+import { minimumOf } from "../planner/minimum-runtime.ts";
 import { Usage } from "../planner/usage.ts";
 import type { GuestExecRequest, GuestSession } from "../ports/guest-link.ts";
 import { destroyInstance } from "./actions/destroy.ts";
@@ -9,9 +11,10 @@ import { resumeInstance, warmInstance } from "./actions/park.ts";
 import { settleInstance } from "./actions/settle.ts";
 import { startInstance, vmmProcessOf } from "./actions/start.ts";
 import { stopInstance } from "./actions/stop.ts";
-import { type NodeContext, timestamp } from "./context.ts";
+import type { NodeContext } from "./context.ts";
 import { applyNetworks } from "./networks.ts";
 import { loadInstance } from "./records.ts";
+import { refuseExcess } from "./refuse.ts";
 
 const agentTimeoutMs = 10_000;
 /** After an operator moved an instance by hand, the reconciler leaves it alone for so long. */
@@ -32,7 +35,7 @@ export async function locateInstance(
 
 /** Boots an instance by hand. */
 export async function operatorStart(context: NodeContext, address: InstanceAddress): Promise<void> {
-  await byHand(context, address, "starting", async (instance, usage, pool) => {
+  await byHand(context, address, "instance start", async (instance, usage, pool) => {
     if (instance.state.status === "running") return;
     if (instance.state.status === "warm") {
       throw new ConflictError(`${formatInstance(address)} is warm: it has its VMM already`, {
@@ -41,26 +44,35 @@ export async function operatorStart(context: NodeContext, address: InstanceAddre
     }
     // A first start may be the tenant's first need of its network.
     await applyNetworks(context);
-    refuseExcess(address, usage.takeStart(pool, false));
+    await refuse(context, address, "instance start", usage.takeStart(pool, false));
     await startInstance(context, address, false);
   });
 }
 
 export async function operatorStop(context: NodeContext, address: InstanceAddress): Promise<void> {
-  await byHand(context, address, "stopping", () => stopInstance(context, address));
+  await byHand(context, address, "instance stop", async (instance, _usage, pool) => {
+    await noteMinimum(context, pool, instance, "stopped");
+    await stopInstance(context, address);
+  });
 }
 
 export async function operatorWarm(context: NodeContext, address: InstanceAddress): Promise<void> {
-  await byHand(context, address, "warming", async (instance, usage) => {
-    if (instance.state.status === "running") refuseExcess(address, usage.takeWarm());
+  await byHand(context, address, "instance warm", async (instance, usage, pool) => {
+    if (instance.state.status === "running") {
+      // A spare that still runs counts as warm already.
+      if (!instance.spare) await refuse(context, address, "instance warm", usage.takeWarm());
+      await noteMinimum(context, pool, instance, "warm");
+    }
     await warmInstance(context, address);
   });
 }
 
 /** Lets a warm instance run again. */
 export async function operatorWake(context: NodeContext, address: InstanceAddress): Promise<void> {
-  await byHand(context, address, "waking", async (instance, usage) => {
-    if (instance.state.status === "warm") refuseExcess(address, usage.takeResume());
+  await byHand(context, address, "instance wake", async (instance, usage) => {
+    if (instance.state.status === "warm" || instance.spare) {
+      await refuse(context, address, "instance wake", usage.takeResume());
+    }
     await resumeInstance(context, address);
   });
 }
@@ -125,20 +137,17 @@ async function withGuest<T>(
   }
 }
 
-type ByHand = (
-  instance: Instance,
-  usage: Usage,
-  pool: Parameters<Usage["takeStart"]>[0],
-) => Promise<void>;
+type ByHand = (instance: Instance, usage: Usage, pool: Pool) => Promise<void>;
 
 /** Settles what was interrupted, does the work, and marks the instance as moved by hand. */
 async function byHand(
   context: NodeContext,
   address: InstanceAddress,
-  what: string,
+  command: string,
   work: ByHand,
 ): Promise<void> {
-  await context.locks.withTenant(address.tenant, `${what} ${formatInstance(address)}`, async () => {
+  const object = formatInstance(address);
+  await context.locks.withTenant(address.tenant, `${command} ${object}`, async () => {
     await settleInstance(context, address);
     const { records, pool, instance } = await loadInstance(context, address);
     if (records.tenant.destroying) {
@@ -146,14 +155,38 @@ async function byHand(
     }
     await work(instance, new Usage(records), pool);
     const { instance: after } = await loadInstance(context, address);
-    const until = Date.parse(timestamp(context)) + manualOverrideMs;
-    await context.store.saveInstance({
-      ...after,
-      manual_override_until: new Date(until).toISOString(),
-    });
+    const until = new Date(context.clock.nowMs() + manualOverrideMs).toISOString();
+    await context.audit.append(address.tenant, { type: "ManualOverride", object, command, until });
+    await context.store.saveInstance({ ...after, manual_override_until: until });
   });
 }
 
-function refuseExcess(address: InstanceAddress, excess: QuotaExcess | undefined): void {
-  if (excess !== undefined) throw new QuotaError(address.tenant, excess);
+async function refuse(
+  context: NodeContext,
+  address: InstanceAddress,
+  command: string,
+  excess: QuotaExcess | undefined,
+): Promise<void> {
+  const about = { object: formatInstance(address), command };
+  await refuseExcess(context, address.tenant, about, excess);
+}
+
+/** An operator may end a minimum running or warm time early; that is written down. */
+async function noteMinimum(
+  context: NodeContext,
+  pool: Pool,
+  instance: Instance,
+  to: "warm" | "stopped",
+): Promise<void> {
+  const { state, spare, tenant_id } = instance;
+  const minimum = minimumOf(pool, state, spare);
+  const nowMs = context.clock.nowMs();
+  if (minimum === undefined || minimum.endMs <= nowMs || state.status === to) return;
+  await context.audit.append(tenant_id, {
+    type: "MinRuntimeOverridden",
+    object: formatInstance(addressOf(instance)),
+    to,
+    ran_seconds: Math.floor((nowMs - minimum.endMs) / 1000) + minimum.seconds,
+    minimum_seconds: minimum.seconds,
+  });
 }

@@ -2,12 +2,14 @@ import type { InstanceAddress, InstanceId, PoolAddress, TenantId } from "../doma
 import type { DesiredCounts } from "../domain/pool.ts";
 import type { Revision } from "../domain/revision.ts";
 import { type Held, objectOf } from "../planner/action.ts";
+import type { AuditEntry, AuditVerdict } from "../ports/audit.ts";
 import type { GuestExecRequest } from "../ports/guest-link.ts";
 import type { NetworkDifference, ProbeReport } from "../ports/network.ts";
 import type { CorruptFile } from "../ports/store.ts";
 import type { NodeContext } from "./context.ts";
 import { type Dashboard, dashboard } from "./dashboard.ts";
 import { type DeployRequest, deployTemplate } from "./deploy.ts";
+import { followEvents, lastEvents, verifyEvents } from "./events.ts";
 import {
   consoleLogs,
   execInGuest,
@@ -31,6 +33,7 @@ import {
 import type { ReconcileResult } from "./reconcile.ts";
 import { findPool, loadInstance, loadTenant } from "./records.ts";
 import {
+  type DestroyOptions,
   type SecretListing,
   type TenantRequest,
   createTenant,
@@ -47,11 +50,6 @@ import {
   viewPool,
   viewTenant,
 } from "./views.ts";
-
-export interface DestroyOptions {
-  readonly force: boolean;
-  readonly wipe: boolean;
-}
 
 /** A plan as a command shows it. */
 export interface PlanView {
@@ -88,8 +86,12 @@ export class NodeOperations {
     await destroyTenant(this.#context, id, options);
   }
 
-  async setSecrets(id: TenantId, values: Readonly<Record<string, string>>): Promise<void> {
-    await setSecrets(this.#context, id, values);
+  async setSecrets(
+    id: TenantId,
+    values: Readonly<Record<string, string>>,
+    overrideMs?: number,
+  ): Promise<void> {
+    await setSecrets(this.#context, id, values, overrideMs);
   }
 
   async secrets(id: TenantId): Promise<SecretListing[]> {
@@ -113,8 +115,12 @@ export class NodeOperations {
     return viewPool(findPool(records, address), records.instances);
   }
 
-  async scalePool(address: PoolAddress, counts: Partial<DesiredCounts>): Promise<ReconcileResult> {
-    return scalePool(this.#context, address, counts);
+  async scalePool(
+    address: PoolAddress,
+    counts: Partial<DesiredCounts>,
+    overrideMs?: number,
+  ): Promise<ReconcileResult> {
+    return scalePool(this.#context, address, counts, overrideMs);
   }
 
   async planScale(address: PoolAddress, counts: Partial<DesiredCounts>): Promise<PlanView> {
@@ -125,8 +131,8 @@ export class NodeOperations {
     };
   }
 
-  async buildPool(address: PoolAddress): Promise<Revision> {
-    return buildPool(this.#context, address);
+  async buildPool(address: PoolAddress, overrideMs?: number): Promise<Revision> {
+    return buildPool(this.#context, address, overrideMs);
   }
 
   async destroyPool(address: PoolAddress, options: DestroyOptions): Promise<void> {
@@ -205,6 +211,23 @@ export class NodeOperations {
   /** Makes the host's network what the records of all tenants say. */
   async repairNetwork(): Promise<void> {
     await applyNetworks(this.#context);
+  }
+
+  async events(tenant: TenantId, count: number): Promise<AuditEntry[]> {
+    return lastEvents(this.#context, tenant, count);
+  }
+
+  async verifyEvents(tenant: TenantId): Promise<AuditVerdict> {
+    return verifyEvents(this.#context, tenant);
+  }
+
+  /** Hands over each audit line after number `after`, until the operator leaves. */
+  async followEvents(
+    tenant: TenantId,
+    after: number,
+    onEntry: (entry: AuditEntry) => void,
+  ): Promise<void> {
+    await followEvents(this.#context, tenant, after, onEntry);
   }
 
   async #records(

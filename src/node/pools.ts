@@ -1,6 +1,6 @@
 import { type EgressPolicy, openEgress } from "../domain/egress.ts";
-import { ConflictError, UsageError } from "../domain/errors.ts";
-import { type PoolAddress, formatPool } from "../domain/ids.ts";
+import { ConflictError, UsageError, describeError } from "../domain/errors.ts";
+import { type PoolAddress, type PoolId, formatPool } from "../domain/ids.ts";
 import { addressOf } from "../domain/instance.ts";
 import {
   type DesiredCounts,
@@ -10,19 +10,21 @@ import {
   defaultRuntimePolicy,
   maxDesiredCount,
 } from "../domain/pool.ts";
-import { QuotaError, findExcess } from "../domain/quota.ts";
+import { type QuotaExcess, QuotaError, findExcess } from "../domain/quota.ts";
 import type { Revision } from "../domain/revision.ts";
 import type { Role } from "../domain/roles.ts";
 import type { Plan } from "../planner/action.ts";
-import { plan } from "../planner/plan.ts";
+import { excessOfWanted } from "../planner/wanted.ts";
 import type { TenantRecords } from "../ports/store.ts";
 import { buildImage } from "./actions/build.ts";
 import { destroyInstance } from "./actions/destroy.ts";
 import { type NodeContext, timestamp } from "./context.ts";
-import { observeTenant } from "./observe.ts";
-import { type ReconcileResult, reconcileTenant } from "./reconcile.ts";
+import { changesBetween } from "./changes.ts";
+import { allowChange } from "./management.ts";
+import { type ReconcileResult, planRecords, reconcileTenant } from "./reconcile.ts";
 import { findPool, loadTenant, refuseCorrupt } from "./records.ts";
-import { collectImages } from "./tenants.ts";
+import { note, refuseExcess } from "./refuse.ts";
+import { type DestroyOptions, collectImages } from "./tenants.ts";
 
 export interface PoolRequest {
   readonly address: PoolAddress;
@@ -57,12 +59,13 @@ export async function makePool(context: NodeContext, request: PoolRequest): Prom
       hint: `see: mvm pool info ${formatPool(address)}`,
     });
   }
+  const about = { object: formatPool(address), command: "pool create" };
   const excess = findExcess(
     records.tenant.quotas,
     { max_pools: records.pools.length },
     { max_pools: 1 },
   );
-  if (excess !== undefined) throw new QuotaError(address.tenant, excess);
+  await refuseExcess(context, address.tenant, about, excess);
   const pool: Pool = {
     schema_version: 2,
     tenant_id: address.tenant,
@@ -83,22 +86,49 @@ export async function makePool(context: NodeContext, request: PoolRequest): Prom
     critical: false,
     override_until: null,
   };
+  const wanted = excessOfWanted(records.tenant.quotas, records.pools, pool);
+  await refuseExcess(context, address.tenant, about, wanted);
+  await context.audit.append(address.tenant, {
+    type: "PoolCreated",
+    object: formatPool(address),
+    role: pool.role,
+    flake_ref: pool.flake_ref,
+  });
   await context.store.savePool(pool);
   context.onProgress(`${formatPool(address)}: created`);
   return pool;
 }
 
-/** Sets how many instances a pool should have and brings them about. */
+/** Sets how many instances a pool should have and brings them about. It waits for this pool and the gateways before it, not for others of the tenant. */
 export async function scalePool(
   context: NodeContext,
   address: PoolAddress,
   counts: Partial<DesiredCounts>,
+  overrideMs?: number,
 ): Promise<ReconcileResult> {
+  const about = { object: formatPool(address), command: "pool scale" };
   return context.locks.withTenant(address.tenant, `scaling ${formatPool(address)}`, async () => {
     const records = await loadTenant(context, address.tenant);
-    await context.store.savePool(scaled(records, address, counts));
-    return reconcileTenant(context, address.tenant);
+    const before = findPool(records, address);
+    const change = { ...about, tenant: address.tenant, overrideMs };
+    const { pool, excess } = scaled(records, address, counts);
+    const override_until = await allowChange(context, before, change);
+    await refuseExcess(context, address.tenant, about, excess);
+    const changes = changesBetween(before.desired_counts, pool.desired_counts);
+    if (changes.length > 0 || override_until !== before.override_until) {
+      const { object } = about;
+      await context.audit.append(address.tenant, { type: "PoolScaled", object, changes });
+      await context.store.savePool({ ...pool, override_until });
+    }
+    return reconcileTenant(context, address.tenant, { awaited: awaitedBy(records, pool) });
   });
+}
+
+/** The pool itself, and the gateways that must serve before it. */
+function awaitedBy({ pools }: TenantRecords, pool: Pool): Set<PoolId> {
+  const gateways = pools.filter(({ role }) => role === "gateway");
+  const before = pool.role === "gateway" ? [] : gateways;
+  return new Set([pool.pool_id, ...before.map(({ pool_id }) => pool_id)]);
 }
 
 /** What `scalePool` would do first, with nothing changed. */
@@ -108,22 +138,39 @@ export async function planScale(
   counts: Partial<DesiredCounts>,
 ): Promise<Plan> {
   const records = await loadTenant(context, address.tenant);
-  const pool = scaled(records, address, counts);
+  const { pool, excess } = scaled(records, address, counts);
+  if (excess !== undefined) throw new QuotaError(address.tenant, excess);
   const pools = records.pools.map((other) => (other.pool_id === pool.pool_id ? pool : other));
-  return plan({
-    tenants: [await observeTenant(context, { ...records, pools })],
-    capabilities: context.vmm.capabilities,
-    startingVcpus: context.settings.startingVcpus,
-    nowMs: context.clock.nowMs(),
-  });
+  return planRecords(context, { ...records, pools });
 }
 
 /** Builds a pool's image anew. Instances that run keep the image they booted from until they are started again. */
-export async function buildPool(context: NodeContext, address: PoolAddress): Promise<Revision> {
+export async function buildPool(
+  context: NodeContext,
+  address: PoolAddress,
+  overrideMs?: number,
+): Promise<Revision> {
+  const object = formatPool(address);
   const revision = await context.locks.withTenant(
     address.tenant,
-    `building ${formatPool(address)}`,
-    () => buildImage(context, address),
+    `building ${object}`,
+    async () => {
+      const pool = findPool(await loadTenant(context, address.tenant), address);
+      const change = { tenant: address.tenant, object, command: "pool build", overrideMs };
+      const override_until = await allowChange(context, pool, change);
+      if (override_until !== pool.override_until) {
+        await context.store.savePool({ ...pool, override_until });
+      }
+      try {
+        return await buildImage(context, address);
+      } catch (error) {
+        if (context.signal.aborted) throw error;
+        const cause = describeError(error);
+        const action = "build-image";
+        await note(context, address.tenant, { type: "ActionFailed", object, action, cause });
+        throw error;
+      }
+    },
   );
   await collectImages(context);
   return revision;
@@ -133,12 +180,16 @@ export async function buildPool(context: NodeContext, address: PoolAddress): Pro
 export async function destroyPool(
   context: NodeContext,
   address: PoolAddress,
-  options: { readonly force: boolean; readonly wipe: boolean },
+  options: DestroyOptions,
 ): Promise<void> {
   await context.locks.withTenant(address.tenant, `destroying ${formatPool(address)}`, async () => {
     await refuseCorrupt(context, address.tenant);
     const records = await loadTenant(context, address.tenant);
     const pool = findPool(records, address);
+    const { overrideMs } = options;
+    const object = formatPool(address);
+    const change = { tenant: address.tenant, object, command: "pool destroy", overrideMs };
+    const override_until = await allowChange(context, pool, change);
     const members = records.instances.filter(({ pool_id }) => pool_id === address.pool);
     if (members.length > 0 && !options.force) {
       throw new ConflictError(`pool ${formatPool(address)} has ${members.length} instances`, {
@@ -146,61 +197,36 @@ export async function destroyPool(
       });
     }
     // It wants no instances from now on, so a destroy that dies half-way is not undone.
-    await context.store.savePool({ ...pool, desired_counts: noInstances });
+    await context.store.savePool({ ...pool, desired_counts: noInstances, override_until });
     for (const member of members) {
       context.signal.throwIfAborted();
       await destroyInstance(context, addressOf(member), options.wipe);
     }
+    await context.audit.append(address.tenant, {
+      type: "PoolDestroyed",
+      object: formatPool(address),
+      wiped_volumes: options.wipe,
+    });
     await context.store.remove(address);
     context.onProgress(`${formatPool(address)}: destroyed`);
   });
   await collectImages(context);
 }
 
-/** The pool as it would be with other counts. @throws UsageError when a count is out of range; QuotaError when no quota could ever hold them. */
+/** The pool as it would be with other counts, and the quota they could never be held within. @throws UsageError when a count is out of range. */
 function scaled(
   records: TenantRecords,
   address: PoolAddress,
   counts: Partial<DesiredCounts>,
-): Pool {
-  const pool = findPool(records, address);
-  const desired = { ...pool.desired_counts, ...counts };
+): { readonly pool: Pool; readonly excess: QuotaExcess | undefined } {
+  const current = findPool(records, address);
+  const desired = { ...current.desired_counts, ...counts };
   for (const [name, value] of Object.entries(desired)) {
     if (!Number.isInteger(value) || value < 0 || value > maxDesiredCount) {
       throw new UsageError(`${name} must be between 0 and ${maxDesiredCount}, not ${value}`);
     }
   }
+  const pool: Pool = { ...current, desired_counts: desired };
   const others = records.pools.filter(({ pool_id }) => pool_id !== pool.pool_id);
-  const sum = (key: keyof DesiredCounts): number =>
-    others.reduce((total, other) => total + other.desired_counts[key], 0);
-  const { vcpus, mem_mib } = pool.instance_resources;
-  const active = desired.running + desired.warm;
-  const excess = findExcess(
-    records.tenant.quotas,
-    {
-      max_running: sum("running"),
-      max_warm: sum("warm"),
-      max_vcpus: activeOf(others, ({ vcpus }) => vcpus),
-      max_mem_mib: activeOf(others, ({ mem_mib }) => mem_mib),
-    },
-    {
-      max_running: desired.running,
-      max_warm: desired.warm,
-      max_vcpus: active * vcpus,
-      max_mem_mib: active * mem_mib,
-      max_instances_per_pool: active + desired.sleeping,
-    },
-  );
-  if (excess !== undefined) throw new QuotaError(address.tenant, excess);
-  return { ...pool, desired_counts: desired };
-}
-
-/** What pools ask for at their desired counts. */
-function activeOf(
-  pools: readonly Pool[],
-  amount: (resources: InstanceResources) => number,
-): number {
-  return pools.reduce((total, { desired_counts, instance_resources }) => {
-    return total + (desired_counts.running + desired_counts.warm) * amount(instance_resources);
-  }, 0);
+  return { pool, excess: excessOfWanted(records.tenant.quotas, others, pool) };
 }

@@ -1,11 +1,22 @@
 import { describeError } from "../domain/errors.ts";
-import type { TenantId } from "../domain/ids.ts";
-import { type Action, type Held, type Plan, endsByItself, objectOf } from "../planner/action.ts";
+import type { AuditEvent } from "../domain/audit.ts";
+import type { PoolId, TenantId } from "../domain/ids.ts";
+import {
+  type Action,
+  type Held,
+  type Plan,
+  endsByItself,
+  objectOf,
+  tenantOf,
+} from "../planner/action.ts";
+import type { ObservedTenant } from "../planner/observed.ts";
 import { plan } from "../planner/plan.ts";
+import type { TenantRecords } from "../ports/store.ts";
 import type { NodeContext } from "./context.ts";
 import { execute } from "./execute.ts";
 import { observeTenant } from "./observe.ts";
 import { loadTenant } from "./records.ts";
+import { note } from "./refuse.ts";
 
 const pollMs = 2000;
 /** A wait that lasts is said again after so long. */
@@ -28,9 +39,20 @@ export interface ReconcileResult {
   readonly failures: readonly ReconcileFailure[];
 }
 
-/** What would be done now for a tenant, with nothing changed. */
-async function planTenant(context: NodeContext, tenant: TenantId): Promise<Plan> {
-  const observed = await observeTenant(context, await loadTenant(context, tenant));
+export interface ReconcileOptions {
+  /** After so many failures of one object in this run it is given up and reported. */
+  readonly maxFailures?: number;
+  /** Pools to wait for and to report on; all of the tenant without it. What is planned for the others is done beside that. */
+  readonly awaited?: ReadonlySet<PoolId>;
+}
+
+/** What would be done for a tenant whose records are these, with nothing changed. */
+export async function planRecords(context: NodeContext, records: TenantRecords): Promise<Plan> {
+  return planObserved(context, await observeTenant(context, records));
+}
+
+/** As `planRecords`, of what was observed already. */
+function planObserved(context: NodeContext, observed: ObservedTenant): Plan {
   return plan({
     tenants: [observed],
     capabilities: context.vmm.capabilities,
@@ -41,28 +63,36 @@ async function planTenant(context: NodeContext, tenant: TenantId): Promise<Plan>
 
 /**
  * Brings a tenant to what its records say: observe, plan, execute, and again, until nothing is
- * planned and nothing is left that waiting would end. An object that fails does not hold up others;
- * after `maxFailures` failures of one object in this run it is given up and reported. The caller
- * holds the tenant's lock.
+ * planned and nothing is left that waiting would end. An object that fails does not hold up others.
+ * The caller holds the tenant's lock.
  */
 export async function reconcileTenant(
   context: NodeContext,
   tenant: TenantId,
-  maxFailures = 2,
+  { maxFailures = 2, awaited }: ReconcileOptions = {},
 ): Promise<ReconcileResult> {
   const failures = new Map<string, { count: number; cause: string }>();
   const reporter = new WaitReporter(context);
+  const recorder = new HeldRecorder(context, tenant);
+  const isAwaited = (object: string): boolean => {
+    const [, pool] = object.split("/");
+    return awaited === undefined || pool === undefined || awaited.has(pool as PoolId);
+  };
   for (let pass = 0; pass < maxPasses; pass += 1) {
     context.signal.throwIfAborted();
-    const next = await planTenant(context, tenant);
+    const next = await planRecords(context, await loadTenant(context, tenant));
+    await recorder.record(next.held);
     const givenUp = (object: string): boolean => (failures.get(object)?.count ?? 0) >= maxFailures;
     const actions = next.actions.filter((action) => !givenUp(objectOf(action)));
-    const waits = next.held.filter((held) => endsByItself(held) && !givenUp(held.object));
+    const held = next.held.filter(({ object }) => isAwaited(object));
+    const waits = held.filter((wait) => endsByItself(wait) && !givenUp(wait.object));
     if (actions.length === 0 && !worthWaiting(waits, context.clock.nowMs())) {
       return {
-        converged: next.actions.length === 0 && next.held.length === 0,
-        held: next.held,
-        failures: [...failures].map(([object, { cause }]) => ({ object, cause })),
+        converged: held.length === 0 && !next.actions.some((left) => isAwaited(objectOf(left))),
+        held,
+        failures: [...failures]
+          .filter(([object]) => isAwaited(object))
+          .map(([object, { cause }]) => ({ object, cause })),
       };
     }
     if (actions.length > 0) await executeRound(context, actions, failures);
@@ -92,6 +122,36 @@ class WaitReporter {
       this.#context.onProgress(`${object}: ${reason}: ${detail}`);
     }
   }
+}
+
+/** Writes down what a minimum defers and what a quota refuses, once a run for each. */
+class HeldRecorder {
+  readonly #context: NodeContext;
+  readonly #tenant: TenantId;
+  readonly #seen = new Set<string>();
+
+  constructor(context: NodeContext, tenant: TenantId) {
+    this.#context = context;
+    this.#tenant = tenant;
+  }
+
+  async record(held: readonly Held[]): Promise<void> {
+    for (const event of held.flatMap((one) => eventOf(one))) {
+      const key = `${event.type} ${event.object} ${"quota" in event ? event.quota : ""}`;
+      if (this.#seen.has(key)) continue;
+      this.#seen.add(key);
+      await note(this.#context, this.#tenant, event);
+    }
+  }
+}
+
+function eventOf({ object, detail, to, untilMs, quota }: Held): AuditEvent[] {
+  if (quota !== undefined) {
+    return [{ type: "QuotaRefused", object, command: "reconcile", ...quota }];
+  }
+  if (to === undefined || untilMs === undefined) return [];
+  const until = new Date(untilMs).toISOString();
+  return [{ type: "TransitionDeferred", object, to, until, detail }];
 }
 
 /** What waits for a gateway or its turn ends only when something happens to others, and those have waits of their own; a long backoff is the daemon's to wait for. */
@@ -140,5 +200,7 @@ async function executeOne(
     const cause = describeError(error);
     failures.set(object, { count: (failures.get(object)?.count ?? 0) + 1, cause });
     context.onProgress(`${object}: ${action.kind} failed: ${cause}`);
+    const event = { type: "ActionFailed", object, action: action.kind, cause } as const;
+    await note(context, tenantOf(action), event);
   }
 }

@@ -7,7 +7,15 @@ import type { Tenant } from "../domain/tenant.ts";
 import { destroyInstance } from "./actions/destroy.ts";
 import { type NodeContext, timestamp } from "./context.ts";
 import { applyNetworks } from "./networks.ts";
+import { allowChange } from "./management.ts";
 import { loadTenant, refuseCorrupt } from "./records.ts";
+
+export interface DestroyOptions {
+  readonly force: boolean;
+  readonly wipe: boolean;
+  /** Takes it from its document first, in milliseconds. */
+  readonly overrideMs?: number | undefined;
+}
 
 export interface TenantRequest {
   readonly tenant: TenantId;
@@ -58,6 +66,11 @@ export async function makeTenant(context: NodeContext, request: TenantRequest): 
       pinned: false,
       override_until: null,
     };
+    await context.audit.append(tenant.tenant_id, {
+      type: "TenantCreated",
+      object: tenant.tenant_id,
+      net_id: netId,
+    });
     await context.store.saveTenant(tenant);
     context.onProgress(`${tenant.tenant_id}: created with subnet ${tenantNetwork(netId).subnet}`);
     return tenant;
@@ -71,7 +84,7 @@ export async function makeTenant(context: NodeContext, request: TenantRequest): 
 export async function destroyTenant(
   context: NodeContext,
   id: TenantId,
-  options: { readonly force: boolean; readonly wipe: boolean },
+  options: DestroyOptions,
 ): Promise<void> {
   await context.locks.withTenant(id, "destroying the tenant", async () => {
     await refuseCorrupt(context, id);
@@ -82,7 +95,13 @@ export async function destroyTenant(
         { hint: `destroy all of them with: mvm tenant destroy ${id} --force` },
       );
     }
-    await context.store.saveTenant({ ...tenant, destroying: true });
+    const { overrideMs } = options;
+    const change = { tenant: id, object: id, command: "tenant destroy", overrideMs };
+    // One that was begun goes on: its override may have ended meanwhile.
+    const override_until = tenant.destroying
+      ? tenant.override_until
+      : await allowChange(context, tenant, change);
+    await context.store.saveTenant({ ...tenant, destroying: true, override_until });
     // Instances go one by one while the network still stands, so that their guests end in good order.
     for (const instance of instances) {
       context.signal.throwIfAborted();
@@ -91,6 +110,11 @@ export async function destroyTenant(
     await applyNetworks(context);
     for (const pool of pools) await context.store.remove({ tenant: id, pool: pool.pool_id });
     if (options.wipe) await context.drives.wipeTenant(id);
+    await context.audit.append(id, {
+      type: "TenantDestroyed",
+      object: id,
+      wiped_volumes: options.wipe,
+    });
     await context.store.remove({ tenant: id });
     context.onProgress(`${id}: destroyed`);
   });
@@ -114,10 +138,18 @@ export async function setSecrets(
   context: NodeContext,
   id: TenantId,
   values: Readonly<Record<string, string>>,
+  overrideMs?: number,
 ): Promise<void> {
   await context.locks.withTenant(id, "setting secrets", async () => {
-    await loadTenant(context, id);
+    const { tenant } = await loadTenant(context, id);
+    const change = { tenant: id, object: id, command: "tenant secrets set", overrideMs };
+    const override_until = await allowChange(context, tenant, change);
+    if (override_until !== tenant.override_until) {
+      await context.store.saveTenant({ ...tenant, override_until });
+    }
     const stored = await context.secrets.load(id);
+    const names = Object.keys(values).toSorted();
+    await context.audit.append(id, { type: "SecretsSet", object: id, names });
     await context.secrets.save(id, {
       values,
       generated: stored?.generated ?? {},

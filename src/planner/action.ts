@@ -5,6 +5,8 @@ import {
   formatInstance,
   formatPool,
 } from "../domain/ids.ts";
+import type { InstanceStatus } from "../domain/lifecycle.ts";
+import type { QuotaExcess } from "../domain/quota.ts";
 
 /** One step towards the desired state: plain data, carried out by the executor. Doing it twice is doing it once. */
 export type Action =
@@ -26,6 +28,8 @@ export type HeldReason =
   | "quota"
   | "minimum-runtime"
   | "manual-override"
+  | "pinned"
+  | "critical"
   | "backoff"
   | "waiting-for-gateway"
   | "waiting-for-health"
@@ -43,6 +47,10 @@ export interface Held {
   readonly detail: string;
   /** When the hold ends by itself, milliseconds since 1970, where that is known. */
   readonly untilMs?: number;
+  /** The transition that a minimum running or warm time defers. */
+  readonly to?: InstanceStatus;
+  /** The quota that forbids it. */
+  readonly quota?: QuotaExcess;
 }
 
 export interface Plan {
@@ -61,6 +69,8 @@ export function endsByItself(held: Held): boolean {
       return true;
     case "quota":
     case "manual-override":
+    case "pinned":
+    case "critical":
     case "unhealthy":
     case "no-address":
     case "not-supported":
@@ -84,4 +94,10 @@ export function objectOf(action: Action): string {
     case "stop-instance":
       return formatInstance(action.instance);
   }
+}
+
+/** The tenant that an action works for. */
+export function tenantOf(action: Action): TenantId {
+  if (action.kind === "ensure-network") return action.tenant;
+  return "pool" in action ? action.pool.tenant : action.instance.tenant;
 }

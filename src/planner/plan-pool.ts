@@ -4,6 +4,7 @@ import type { Pool } from "../domain/pool.ts";
 import { type QuotaExcess, describeExcess } from "../domain/quota.ts";
 import type { Action, Held } from "./action.ts";
 import { backoffEndsMs } from "./backoff.ts";
+import { minimumOf } from "./minimum-runtime.ts";
 import type { ObservedInstance, ObservedTenant } from "./observed.ts";
 import type { PlanInput } from "./plan.ts";
 import type { StartLimit } from "./start-limit.ts";
@@ -102,15 +103,18 @@ function fillWarm(
   const excess = Math.max(0, members.serving.length - wanted.running);
   const surplus = members.movable.slice(Math.max(0, members.movable.length - excess));
   let missing = wanted.warm - spares.length;
-  while (missing > 0 && surplus.length > 0) {
+  // One that serves in a pinned or critical pool is not put aside.
+  while (missing > 0 && surplus.length > 0 && !planning.pool.pinned && !planning.pool.critical) {
     const newest = surplus.pop();
     if (newest !== undefined) park(planning, newest);
     missing -= 1;
   }
   missing -= members.backingOff.filter(({ record }) => record.spare).length;
-  if (!runningIsShort) fill(planning, missing, members.startable, true);
-  for (const member of surplus.toReversed()) stop(planning, member);
-  for (const member of spares.slice(wanted.warm).toReversed()) stop(planning, member);
+  if (planning.pool.critical && missing > 0)
+    holdAsCritical(planning, formatPool(addressOfPool(planning.pool)));
+  else if (!runningIsShort) fill(planning, missing, members.startable, true);
+  for (const member of surplus.toReversed()) stopSurplus(planning, member);
+  for (const member of spares.slice(wanted.warm).toReversed()) stopSurplus(planning, member);
   for (const member of spares.slice(0, wanted.warm)) {
     if (isRunning(member)) park(planning, member);
   }
@@ -196,7 +200,8 @@ function fill(
       });
       return missing;
     }
-    const excess = next === undefined ? usage.takeCreate(pool) : usage.takeStart(pool, spare);
+    const excess =
+      next === undefined ? usage.takeCreate(pool, spare) : usage.takeStart(pool, spare);
     if (excess !== undefined) {
       held.push(heldByQuota(formatPool(addressOfPool(pool)), excess));
       return missing;
@@ -226,23 +231,17 @@ function park(planning: PoolPlanning, member: ObservedInstance): void {
   const { state, spare } = member.record;
   const object = formatInstance(addressOf(member.record));
   if (state.status !== "running") return;
+  if (planning.pool.critical) {
+    holdAsCritical(planning, object);
+    return;
+  }
   if (member.health !== "healthy") {
     // Surplus that did not become healthy in its time is stopped, not kept as a spare.
-    if (!spare && isOverdue(planning, state.since)) stop(planning, member);
+    if (!spare && isOverdue(planning, state.since)) stopSurplus(planning, member);
     else watchHealth(planning, member);
     return;
   }
-  const seconds = spare ? 0 : planning.pool.runtime_policy.min_running_seconds;
-  const untilMs = Date.parse(state.since) + seconds * 1000;
-  if (untilMs > planning.input.nowMs) {
-    planning.held.push({
-      object,
-      reason: "minimum-runtime",
-      detail: `it runs for at least ${seconds} s before it is warmed`,
-      untilMs,
-    });
-    return;
-  }
+  if (deferredByMinimum(planning, member, "warm")) return;
   const excess = spare ? undefined : planning.usage.takeWarm();
   if (excess !== undefined) {
     planning.held.push(heldByQuota(object, excess));
@@ -251,8 +250,47 @@ function park(planning: PoolPlanning, member: ObservedInstance): void {
   planning.actions.push({ kind: "warm-instance", instance: addressOf(member.record) });
 }
 
-function stop(planning: PoolPlanning, member: ObservedInstance): void {
+function stopSurplus(planning: PoolPlanning, member: ObservedInstance): void {
+  const object = formatInstance(addressOf(member.record));
+  if (planning.pool.critical) {
+    holdAsCritical(planning, object);
+    return;
+  }
+  if (planning.observed.tenant.pinned) {
+    const detail = "it is more than is wanted; an instance of a pinned tenant is not stopped";
+    planning.held.push({ object, reason: "pinned", detail });
+    return;
+  }
+  if (deferredByMinimum(planning, member, "stopped")) return;
   planning.actions.push({ kind: "stop-instance", instance: addressOf(member.record) });
+}
+
+function holdAsCritical(planning: PoolPlanning, object: string): void {
+  const detail = "instances of a critical pool are made and repaired, and never stopped or warmed";
+  planning.held.push({ object, reason: "critical", detail });
+}
+
+/** Whether the pool's minimum holds back what would end an instance's running or warm time. One that does not serve yet has no time to keep. */
+function deferredByMinimum(
+  planning: PoolPlanning,
+  member: ObservedInstance,
+  to: "warm" | "stopped",
+): boolean {
+  const { state, spare } = member.record;
+  const minimum = minimumOf(planning.pool, state, spare);
+  if (minimum === undefined || (minimum.status === "running" && member.health !== "healthy")) {
+    return false;
+  }
+  const untilMs = minimum.endMs;
+  if (untilMs <= planning.input.nowMs) return false;
+  planning.held.push({
+    object: formatInstance(addressOf(member.record)),
+    reason: "minimum-runtime",
+    detail: `it stays ${minimum.status} for at least ${minimum.seconds} s before it is ${to}`,
+    untilMs,
+    to,
+  });
+  return true;
 }
 
 function watchHealth(planning: PoolPlanning, member: ObservedInstance): void {
@@ -275,7 +313,7 @@ function isOverdue(planning: PoolPlanning, since: string): boolean {
 }
 
 function heldByQuota(object: string, excess: QuotaExcess): Held {
-  return { object, reason: "quota", detail: describeExcess(excess) };
+  return { object, reason: "quota", detail: describeExcess(excess), quota: excess };
 }
 
 function addressOfPool(pool: Pool): { tenant: Pool["tenant_id"]; pool: Pool["pool_id"] } {

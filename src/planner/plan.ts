@@ -1,7 +1,8 @@
+import { type Instance, vmmOf } from "../domain/instance.ts";
 import { rolePriority } from "../domain/roles.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Action, Held, Plan } from "./action.ts";
-import type { ObservedTenant, PlannerCapabilities } from "./observed.ts";
+import type { ObservedInstance, ObservedTenant, PlannerCapabilities } from "./observed.ts";
 import { planPool } from "./plan-pool.ts";
 import { StartLimit } from "./start-limit.ts";
 import { Usage } from "./usage.ts";
@@ -50,12 +51,18 @@ function planTenant(
   const usage = new Usage({
     tenant,
     pools: observed.pools,
-    instances: observed.instances.map(({ record }) => record),
+    instances: observed.instances.map((member) => asCounted(member)),
   });
   for (const pool of byPriority(observed.pools)) {
     const gateway = gatewayToWaitFor(pool, observed);
     planPool({ pool, observed, usage, gateway, starts, input, actions, held });
   }
+}
+
+/** A VMM that nobody recorded costs what a start costs, until it is settled. */
+function asCounted({ record, vmm }: ObservedInstance): Instance {
+  if (vmm === "none" || vmmOf(record) !== undefined || record.operation !== null) return record;
+  return { ...record, operation: { kind: "start", started_at: record.created_at, step: "vmm" } };
 }
 
 function byPriority(pools: readonly Pool[]): Pool[] {

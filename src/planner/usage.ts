@@ -33,12 +33,13 @@ export class Usage {
     return [...this.#instancesOfPool.values()].reduce((sum, n) => sum + n, 0) < instanceAddresses;
   }
 
-  /** Takes what one more instance record of a pool costs. @returns the quota that forbids it. */
-  takeCreate(pool: Pool): QuotaExcess | undefined {
+  /** Takes what one more instance of a pool costs, and what its start will: one that could not start is not made. @returns the quota that forbids it. */
+  takeCreate(pool: Pool, spare: boolean): QuotaExcess | undefined {
     const count = this.#instancesOfPool.get(pool.pool_id) ?? 0;
     const asked: Amounts = {
       max_instances_per_pool: 1,
       max_disk_gib: pool.instance_resources.data_disk_mib / 1024,
+      ...costOfStart(pool, spare),
     };
     const excess = this.#take(asked, { ...this.#used, max_instances_per_pool: count });
     if (excess === undefined) this.#instancesOfPool.set(pool.pool_id, count + 1);
@@ -47,9 +48,7 @@ export class Usage {
 
   /** Takes what a VMM of a pool costs, counted as running or as a warm spare. */
   takeStart(pool: Pool, spare: boolean): QuotaExcess | undefined {
-    const { vcpus, mem_mib } = pool.instance_resources;
-    const place: Amounts = spare ? { max_warm: 1 } : { max_running: 1 };
-    return this.#take({ max_vcpus: vcpus, max_mem_mib: mem_mib, ...place }, this.#used);
+    return this.#take(costOfStart(pool, spare), this.#used);
   }
 
   /** Takes the change of a warm instance to a running one. */
@@ -74,6 +73,12 @@ export class Usage {
     }
     return undefined;
   }
+}
+
+function costOfStart(pool: Pool, spare: boolean): Amounts {
+  const { vcpus, mem_mib } = pool.instance_resources;
+  const place: Amounts = spare ? { max_warm: 1 } : { max_running: 1 };
+  return { max_vcpus: vcpus, max_mem_mib: mem_mib, ...place };
 }
 
 /** What a tenant uses now, for every quota but the per-pool one. */

@@ -1,17 +1,20 @@
 import { PassThrough } from "node:stream";
 import { NotFoundError, OperationError } from "../../src/domain/errors.ts";
 import { aRevision } from "../builders/records.ts";
-import { formatPool, parseInstanceId } from "../../src/domain/ids.ts";
+import { type TenantId, formatPool, parseInstanceId } from "../../src/domain/ids.ts";
 import type { Instance } from "../../src/domain/instance.ts";
 import type { Pool } from "../../src/domain/pool.ts";
 import type { Revision } from "../../src/domain/revision.ts";
 import type { Tenant } from "../../src/domain/tenant.ts";
+import type { AuditDisk } from "../../src/host/audit/audit-disk.ts";
+import { AuditLog } from "../../src/host/audit/audit-log.ts";
 import type { NodeContext } from "../../src/node/context.ts";
 import type { GuestSession } from "../../src/ports/guest-link.ts";
 import type { NetworkDifference, TenantNetworkState } from "../../src/ports/network.ts";
 import type { StoredSecrets } from "../../src/ports/secret-store.ts";
 import type { CorruptFile, NodeRecords } from "../../src/ports/store.ts";
 import type { VmmProcess } from "../../src/ports/vmm.ts";
+import { MemoryAuditDisk, fakeSigner } from "./memory-audit.ts";
 
 /** The process that worked on the host is gone: from here on it changes nothing. */
 export class CrashError extends Error {}
@@ -24,6 +27,12 @@ interface FakeVmm extends VmmProcess {
   paused: boolean;
   readonly startedAtMs: number;
 }
+
+/** Makes a call of a port from what it does to the host. */
+type Port = <A extends unknown[], T>(
+  name: string,
+  work: (...args: A) => T,
+) => (...args: A) => Promise<T>;
 
 const healthyAfterMs = 20_000;
 
@@ -53,6 +62,7 @@ export class FakeHost {
   production = false;
   /** Instances whose guest never becomes healthy or never answers. */
   readonly deafGuests: Set<string> = new Set();
+  readonly audit: MemoryAuditDisk = new MemoryAuditDisk();
   readonly #tenants = new Map<string, Tenant>();
   readonly #pools = new Map<string, Pool>();
   readonly #instances = new Map<string, Instance>();
@@ -92,8 +102,8 @@ export class FakeHost {
     const process = { dead: false };
     // A process has locks of its own: those of one that died are free.
     const locks = new FakeLocks();
-    const port = <A extends unknown[], T>(name: string, work: (...args: A) => T) => {
-      return async (...args: A): Promise<T> => this.#call(process, name, () => work(...args));
+    const port: Port = (name, work) => {
+      return async (...args) => this.#call(process, name, () => work(...args));
     };
     const context: NodeContext = {
       settings: {
@@ -133,6 +143,12 @@ export class FakeHost {
           this.#secrets.set(tenant, secrets);
         }),
       },
+      audit: new AuditLog({
+        disk: this.#auditDisk(process, port),
+        signer: fakeSigner,
+        clock: { nowMs: () => this.nowMs, sleep: async () => undefined },
+        by: "test",
+      }),
       images: {
         files: port("images.files", (hash) => {
           if (!this.#images.has(hash)) throw new NotFoundError(`no image ${hash}`);
@@ -253,6 +269,37 @@ export class FakeHost {
       throw new CrashError(name);
     }
     return result;
+  }
+
+  /** What changes the audit files may fail or be the last that a process does; half a line is then written. */
+  #auditDisk(process: { readonly dead: boolean }, port: Port): AuditDisk {
+    const disk = this.audit;
+    const append = port("audit.append", (tenant: TenantId, bytes: string) => {
+      disk.add(tenant, bytes);
+    });
+    return {
+      size: async (tenant) => disk.size(tenant),
+      read: async (tenant, offset, length) => disk.read(tenant, offset, length),
+      append: async (tenant, bytes) => {
+        const before = await disk.size(tenant);
+        const dead = process.dead;
+        try {
+          await append(tenant, bytes);
+        } catch (error) {
+          if (!dead && before === (await disk.size(tenant))) {
+            disk.add(tenant, bytes.slice(0, bytes.length / 2));
+          }
+          throw error;
+        }
+      },
+      truncate: port("audit.truncate", (tenant: TenantId, size: number) => {
+        disk.cut(tenant, size);
+      }),
+      readHead: async (tenant) => disk.readHead(tenant),
+      writeHead: port("audit.writeHead", (tenant: TenantId, text: string) => {
+        disk.heads.set(tenant, text);
+      }),
+    };
   }
 
   #save<T>(map: Map<string, T>, key: string, value: T): void {

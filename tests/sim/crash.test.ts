@@ -6,7 +6,12 @@ import { deployTemplate } from "../../src/node/deploy.ts";
 import { scalePool } from "../../src/node/pools.ts";
 import { destroyTenant } from "../../src/node/tenants.ts";
 import { CrashError, FakeHost } from "../fakes/fake-host.ts";
-import { assertConverged, assertNothingLeaked } from "./checkers.ts";
+import {
+  assertAuditWhole,
+  assertAudited,
+  assertConverged,
+  assertNothingLeaked,
+} from "./checkers.ts";
 
 const tenant = parseTenantId("demo");
 const request = { tenant, template: findTemplate("openclaw") };
@@ -59,6 +64,7 @@ async function killEverywhere(
       if (!(await dieAt(host, command, call, when))) break;
       kills += 1;
       assert.deepEqual(host.violations, [], seed);
+      await assertAudited(host, seed);
       try {
         await command(host);
       } catch (error) {
@@ -66,6 +72,7 @@ async function killEverywhere(
         if (!(error instanceof Error) || error.name !== "NotFoundError") throw error;
       }
       check(host, seed);
+      await assertAuditWhole(host, seed);
     }
   }
   return kills;

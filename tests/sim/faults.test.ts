@@ -12,7 +12,7 @@ import { scalePool } from "../../src/node/pools.ts";
 import { CrashError, FakeHost } from "../fakes/fake-host.ts";
 import { MvmError } from "../../src/domain/errors.ts";
 import { addressOf } from "../../src/domain/instance.ts";
-import { assertConverged } from "./checkers.ts";
+import { assertAuditWhole, assertAudited, assertConverged } from "./checkers.ts";
 
 const tenant = parseTenantId("demo");
 const workers = { tenant, pool: parsePoolId("workers") };
@@ -69,6 +69,7 @@ test(`${seeds} seeded runs with crashes, failing ports and lost VMMs converge on
         } else await disturb(host, random);
       } catch (error) {
         if (!(error instanceof CrashError) && !(error instanceof MvmError)) throw error;
+        await assertAudited(host, `seed ${seed}`);
       }
     }
     host.fault = () => "none";
@@ -78,5 +79,6 @@ test(`${seeds} seeded runs with crashes, failing ports and lost VMMs converge on
       await deployTemplate(host.context(), { tenant, template: findTemplate("openclaw") });
     }
     assertConverged(host, `seed ${seed}`);
+    await assertAuditWhole(host, `seed ${seed}`);
   }
 });

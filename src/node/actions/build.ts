@@ -30,6 +30,13 @@ export async function buildImage(context: NodeContext, address: PoolAddress): Pr
       revision.hash,
       ...current.revisions.filter((hash) => hash !== revision.hash),
     ].slice(0, keptRevisions);
+    await context.audit.append(address.tenant, {
+      type: "ImageBuilt",
+      object: formatPool(address),
+      revision: revision.hash,
+      flake_ref: revision.flake_ref,
+      locked_url: revision.locked_url,
+    });
     await context.store.savePool({ ...current, revisions });
     await context.images.link(address, revisions);
   });

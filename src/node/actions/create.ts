@@ -1,7 +1,7 @@
 import { allocateOffset } from "../../domain/address-plan.ts";
 import { ConflictError } from "../../domain/errors.ts";
 import { type InstanceAddress, type PoolAddress, formatInstance } from "../../domain/ids.ts";
-import { type Instance, addressOf } from "../../domain/instance.ts";
+import { type Instance, addressOf, statusOf } from "../../domain/instance.ts";
 import type { TenantRecords } from "../../ports/store.ts";
 import { type NodeContext, timestamp } from "../context.ts";
 import { findPool, loadTenant } from "../records.ts";
@@ -35,6 +35,13 @@ export async function createInstance(
       spare: false,
       manual_override_until: null,
     };
+    await context.audit.append(address.tenant, {
+      type: "InstanceTransition",
+      object: formatInstance(addressOf(made)),
+      change: made.changes,
+      from: null,
+      to: statusOf(made),
+    });
     await context.store.saveInstance(made);
     return made;
   });

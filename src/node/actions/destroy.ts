@@ -1,4 +1,5 @@
 import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
+import { statusOf } from "../../domain/instance.ts";
 import type { NodeContext } from "../context.ts";
 import { applyNetworks } from "../networks.ts";
 import { begin, loadInstance } from "../records.ts";
@@ -19,6 +20,13 @@ export async function destroyInstance(
   await quiesce(context, current, address, graceSeconds);
   await context.drives.release(address);
   await context.drives.destroy(address, step === "wipe");
+  await context.audit.append(address.tenant, {
+    type: "InstanceTransition",
+    object: formatInstance(address),
+    change: current.changes + 1,
+    from: statusOf(current),
+    to: "destroyed",
+  });
   await context.store.remove(address);
   await applyNetworks(context);
   context.onProgress(`${formatInstance(address)}: destroyed`);

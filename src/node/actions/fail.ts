@@ -1,9 +1,11 @@
 import { join } from "node:path";
 import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
-import { vmmOf } from "../../domain/instance.ts";
+import { type Instance, vmmOf } from "../../domain/instance.ts";
+import { backoffEndsMs } from "../../planner/backoff.ts";
 import { type NodeContext, timestamp } from "../context.ts";
 import { applyNetworks } from "../networks.ts";
 import { loadInstance } from "../records.ts";
+import { transition } from "../transition.ts";
 import { endVmm } from "./end-vmm.ts";
 
 const keptConsoleLines = 20;
@@ -22,7 +24,8 @@ export async function failInstance(
   const { instance } = await loadInstance(context, address);
   const { logDir } = context.drives.folders(address);
   const ranMs = context.clock.nowMs() - Date.parse(vmmOf(instance)?.started_at ?? "");
-  await context.store.saveInstance({
+  const failures = ranMs > steadyMs ? 1 : instance.failures + 1;
+  const failed: Instance = {
     ...instance,
     state: {
       status: "failed",
@@ -31,8 +34,10 @@ export async function failInstance(
       console: await context.logs.tail(join(logDir, "console.log"), keptConsoleLines),
     },
     operation: null,
-    failures: ranMs > steadyMs ? 1 : instance.failures + 1,
-  });
+    failures,
+  };
+  const retry_at = new Date(backoffEndsMs(context.clock.nowMs(), failures)).toISOString();
+  await transition(context, instance, failed, { cause, failures, retry_at });
   await applyNetworks(context);
   context.onProgress(`${formatInstance(address)}: FAILED: ${cause}`);
 }

@@ -3,6 +3,7 @@ import { assertTransition } from "../../domain/lifecycle.ts";
 import { type NodeContext, timestamp } from "../context.ts";
 import { applyNetworks } from "../networks.ts";
 import { begin, loadInstance } from "../records.ts";
+import { transition } from "../transition.ts";
 import { vmmProcessOf } from "./start.ts";
 
 /** Pauses the vCPUs of a running instance; its memory stays. */
@@ -17,7 +18,7 @@ export async function warmInstance(context: NodeContext, address: InstanceAddres
   await context.vmm.pause(process);
   const { state } = current;
   if (state.status === "running") {
-    await context.store.saveInstance({
+    await transition(context, current, {
       ...current,
       state: { status: "warm", since: timestamp(context), vmm: state.vmm },
       operation: null,
@@ -44,7 +45,7 @@ export async function resumeInstance(
   await context.vmm.resume(process);
   const next = current.state;
   if (next.status === "warm") {
-    await context.store.saveInstance({
+    await transition(context, current, {
       ...current,
       state: { status: "running", since: timestamp(context), vmm: next.vmm },
       operation: null,

@@ -60,6 +60,7 @@ async function settleStart(
 ): Promise<void> {
   if (living !== undefined) {
     context.onProgress(`${formatInstance(address)}: adopting the VMM that was being started`);
+    await adopted(context, address, living);
     await recordRunning(context, instance, living, vmmOf(instance)?.revision ?? revision);
     await finishStart(context, address);
     return;
@@ -71,6 +72,15 @@ async function settleStart(
   await context.drives.release(address);
   await context.store.saveInstance({ ...instance, operation: null });
   await applyNetworks(context);
+}
+
+async function adopted(
+  context: NodeContext,
+  address: InstanceAddress,
+  { pid }: VmmProcess,
+): Promise<void> {
+  const object = formatInstance(address);
+  await context.audit.append(address.tenant, { type: "VmmAdopted", object, pid });
 }
 
 async function matchVmm(
@@ -99,5 +109,6 @@ async function matchVmm(
   const { state } = instance;
   if (state.status !== "running" && state.status !== "warm") return;
   const vmm = { ...state.vmm, pid: living.pid, start_ticks: living.startTicks };
+  await adopted(context, address, living);
   await context.store.saveInstance({ ...instance, state: { ...state, vmm }, operation: null });
 }

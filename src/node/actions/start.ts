@@ -11,6 +11,7 @@ import { type NodeContext, timestamp } from "../context.ts";
 import { guestConfigOf } from "../guest-config.ts";
 import { applyNetworks, requireIsolation } from "../networks.ts";
 import { begin, loadInstance } from "../records.ts";
+import { transition } from "../transition.ts";
 import { livingVmms } from "./end-vmm.ts";
 import { failInstance } from "./fail.ts";
 
@@ -34,8 +35,7 @@ export async function startInstance(
   }
   let current = instance;
   if (statusOf(current) === "created") {
-    current = { ...current, state: { status: "ready" } };
-    await context.store.saveInstance(current);
+    current = await transition(context, current, { ...current, state: { status: "ready" } });
   }
   assertTransition(formatInstance(address), statusOf(current), "running");
   if (vmmOf(current) !== undefined || (await livingVmms(context, address)).length > 0) {
@@ -92,7 +92,7 @@ export async function recordRunning(
   revision: string,
 ): Promise<void> {
   const now = timestamp(context);
-  await context.store.saveInstance({
+  const recorded: Instance = {
     ...instance,
     state: {
       status: "running",
@@ -109,7 +109,9 @@ export async function recordRunning(
       started_at: instance.operation?.started_at ?? now,
       step: "agent",
     },
-  });
+  };
+  if (statusOf(instance) === "running") await context.store.saveInstance(recorded);
+  else await transition(context, instance, recorded);
 }
 
 /** The recorded VMM of an instance. @throws ConflictError when its status has none. */

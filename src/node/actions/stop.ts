@@ -5,6 +5,7 @@ import { assertTransition } from "../../domain/lifecycle.ts";
 import type { NodeContext } from "../context.ts";
 import { applyNetworks } from "../networks.ts";
 import { begin, loadInstance } from "../records.ts";
+import { transition } from "../transition.ts";
 import { endVmm, livingVmms } from "./end-vmm.ts";
 
 const agentTimeoutMs = 5000;
@@ -20,13 +21,15 @@ export async function stopInstance(context: NodeContext, address: InstanceAddres
   const current = await begin(context, instance, "stop", "guest");
   await quiesce(context, current, address, pool.runtime_policy.graceful_shutdown_seconds);
   await context.drives.release(address);
-  await context.store.saveInstance({
+  const stopped: Instance = {
     ...current,
     state: { status: "stopped" },
     operation: null,
     spare: false,
     failures: 0,
-  });
+  };
+  if (statusOf(current) === "stopped") await context.store.saveInstance(stopped);
+  else await transition(context, current, stopped);
   await applyNetworks(context);
   context.onProgress(`${formatInstance(address)}: stopped`);
 }

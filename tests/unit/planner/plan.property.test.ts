@@ -234,3 +234,48 @@ test("the same input gives the same plan and is left as it was", () => {
     runs,
   );
 });
+
+test("no plan stops or warms an instance of a critical pool, nor stops one of a pinned tenant", () => {
+  checkProperty(
+    property(inputs, startFailures, boolean(), (input, fails, critical) => {
+      const [observedTenant] = input.tenants;
+      assert.ok(observedTenant);
+      const tenant = { ...observedTenant.tenant, pinned: !critical };
+      const pools = observedTenant.pools.map((pool) => ({ ...pool, critical }));
+      const host = new ModelHost(
+        { ...input, tenants: [{ ...observedTenant, tenant, pools }] },
+        fails,
+      );
+      host.converge(({ actions }) => {
+        for (const { kind } of actions) {
+          assert.notEqual(kind, "stop-instance");
+          if (critical) assert.notEqual(kind, "warm-instance");
+        }
+      });
+    }),
+    runs,
+  );
+});
+
+test("no plan makes and starts more instances than there are vCPUs for", () => {
+  checkProperty(
+    property(inputs, startFailures, (input, fails) => {
+      const host = new ModelHost(input, fails);
+      const pools = new Map(input.tenants[0]?.pools.map((pool) => [pool.pool_id, pool]));
+      host.converge(({ actions }) => {
+        const used = usedQuotas([...pools.values()], host.instances).max_vcpus;
+        const asked = actions.flatMap((action) => {
+          if (action.kind === "create-instance") return [action.pool.pool];
+          return action.kind === "start-instance" ? [action.instance.pool] : [];
+        });
+        const vcpus = asked.reduce(
+          (sum, id) => sum + (pools.get(id)?.instance_resources.vcpus ?? 0),
+          0,
+        );
+        const free = host.tenant.quotas.max_vcpus - used;
+        assert.ok(vcpus <= Math.max(0, free), `${vcpus} of ${free}`);
+      });
+    }),
+    runs,
+  );
+});

@@ -112,6 +112,24 @@ describe("a running deficit", () => {
   }
 
   for (const [quota, limit] of [
+    ["max_running", 1],
+    ["max_vcpus", 1],
+    ["max_mem_mib", 256],
+  ] as const) {
+    test(`makes no instance that ${quota} then does not let start`, () => {
+      const input = observed([aPool("web", { running: 3 })], [], { quota: { [quota]: limit } });
+      assert.deepEqual(actionsOf(input), ["create-instance acme/web"]);
+      assert.deepEqual(heldOf(input), ["quota acme/web"]);
+    });
+  }
+
+  test("makes no spare that max_warm then does not let start", () => {
+    const input = observed([aPool("web", { warm: 2 })], [], { quota: { max_warm: 1 } });
+    assert.deepEqual(actionsOf(input), ["create-instance acme/web"]);
+    assert.deepEqual(heldOf(input), ["quota acme/web"]);
+  });
+
+  for (const [quota, limit] of [
     ["max_instances_per_pool", 1],
     ["max_disk_gib", 1],
   ] as const) {
@@ -248,8 +266,9 @@ describe("the minimum running time", () => {
       {
         object: nameOf(young),
         reason: "minimum-runtime",
-        detail: "it runs for at least 60 s before it is warmed",
+        detail: "it stays running for at least 60 s before it is warm",
         untilMs: nowMs + 1000,
+        to: "warm",
       },
     ]);
   });
@@ -258,6 +277,75 @@ describe("the minimum running time", () => {
     const old = anInstance("web", 3, "running", { since: secondsAgo(60) });
     const input = observed([aPool("web", { running: 1, warm: 1 })], [seen(kept), seen(old)]);
     assert.deepEqual(actionsOf(input), [`warm-instance ${nameOf(old)}`]);
+  });
+
+  test("keeps surplus that serves from being stopped, and not surplus that never served", () => {
+    const young = anInstance("web", 3, "running", { since: secondsAgo(59) });
+    const one = [aPool("web", { running: 1 })];
+    assert.deepEqual(actionsOf(observed(one, [seen(kept), seen(young)])), []);
+    assert.deepEqual(heldOf(observed(one, [seen(kept), seen(young)])), [
+      `minimum-runtime ${nameOf(young)}`,
+    ]);
+    const booting = seen(young, { health: "starting" });
+    const input = observed(one, [seen(kept), booting]);
+    assert.deepEqual(actionsOf(input), [`stop-instance ${nameOf(young)}`]);
+  });
+
+  test("is one of its own for warm instances", () => {
+    for (const [seconds, reasons] of [
+      [29, ["minimum-runtime"]],
+      [30, []],
+    ] as const) {
+      const warm = anInstance("web", 3, "warm", { since: secondsAgo(seconds) });
+      const { held } = plan(observed([aPool("web")], [seen(warm)]));
+      assert.deepEqual(
+        held.map(({ reason }) => reason),
+        reasons,
+      );
+    }
+  });
+});
+
+describe("what is pinned or critical", () => {
+  const [older, newer] = [anInstance("web", 2, "running"), anInstance("web", 3, "running")];
+  const members = [seen(older), seen(newer)];
+  const tenant = aTenant({ pinned: true });
+
+  test("a pinned tenant's surplus is not stopped", () => {
+    const input = observed([aPool("web", { running: 1 })], members, { tenant });
+    assert.deepEqual(actionsOf(input), []);
+    assert.deepEqual(heldOf(input), [`pinned ${nameOf(newer)}`]);
+  });
+
+  test("a pinned tenant's warm surplus is not stopped either", () => {
+    const warm = anInstance("web", 4, "warm");
+    const input = observed([aPool("web")], [seen(warm)], { tenant });
+    assert.deepEqual(actionsOf(input), []);
+    assert.deepEqual(heldOf(input), [`pinned ${nameOf(warm)}`]);
+  });
+
+  test("a pinned pool's surplus is stopped and not put aside as a spare", () => {
+    const pool = aPool("web", { running: 1, warm: 1, pinned: true });
+    assert.deepEqual(actionsOf(observed([pool], members)), [
+      "create-instance acme/web",
+      `stop-instance ${nameOf(newer)}`,
+    ]);
+  });
+
+  test("a critical pool's surplus is neither stopped nor warmed, and no spare is made", () => {
+    const pool = aPool("web", { running: 1, warm: 1, critical: true });
+    const input = observed([pool], members);
+    assert.deepEqual(actionsOf(input), []);
+    assert.deepEqual(heldOf(input), ["critical acme/web", `critical ${nameOf(newer)}`]);
+  });
+
+  test("a critical pool's instances are made and repaired", () => {
+    const failed = anInstance("web", 4, "failed");
+    const pool = aPool("web", { running: 2, critical: true });
+    assert.deepEqual(actionsOf(observed([pool], [seen(failed)])), [
+      `start-instance ${nameOf(failed)}`,
+      "create-instance acme/web",
+    ]);
   });
 });
 

@@ -3,7 +3,7 @@ import { UsageError } from "../../../domain/errors.ts";
 import type { PoolAddress } from "../../../domain/ids.ts";
 import { maxDesiredCount } from "../../../domain/pool.ts";
 import type { CliContext } from "../../context.ts";
-import { jsonFlag, poolArgument, wholeNumber } from "../../parameters.ts";
+import { jsonFlag, overrideFlag, poolArgument, wholeNumber } from "../../parameters.ts";
 import { reportReconcile } from "../../render-reconcile.ts";
 
 interface Flags {
@@ -11,6 +11,7 @@ interface Flags {
   readonly warm?: number;
   readonly sleeping?: number;
   readonly dryRun: boolean;
+  readonly override?: number;
   readonly json: boolean;
 }
 
@@ -26,10 +27,11 @@ export const poolScale: Command<CliContext> = buildCommand<Flags, [PoolAddress],
       warm: { ...count, brief: "Paused spares, memory kept" },
       sleeping: { ...count, brief: "Spares asleep in a snapshot" },
       dryRun: { kind: "boolean", default: false, brief: "Only say what would be done first" },
+      ...overrideFlag,
       ...jsonFlag,
     },
   },
-  async func({ dryRun, json, ...counts }, address) {
+  async func({ dryRun, override, json, ...counts }, address) {
     const given = Object.fromEntries(Object.entries(counts).filter(([, n]) => n !== undefined));
     if (Object.keys(given).length === 0) {
       throw new UsageError("nothing to scale", { hint: "give --running, --warm or --sleeping" });
@@ -46,7 +48,7 @@ export const poolScale: Command<CliContext> = buildCommand<Flags, [PoolAddress],
       }
       return;
     }
-    const result = await node.scalePool(address, given);
+    const result = await node.scalePool(address, given, override);
     if (json) this.out.json(result);
     else if (result.converged) this.out.data(`${address.tenant}/${address.pool} is as asked`);
     reportReconcile(this, result);

@@ -2,12 +2,13 @@ import { type Command, buildCommand } from "@stricli/core";
 import type { TenantId } from "../../../domain/ids.ts";
 import { confirm } from "../../confirm.ts";
 import type { CliContext } from "../../context.ts";
-import { tenantArgument, wipeFlag, yesFlag } from "../../parameters.ts";
+import { overrideFlag, tenantArgument, wipeFlag, yesFlag } from "../../parameters.ts";
 
 interface Flags {
   readonly force: boolean;
   readonly wipeVolumes: boolean;
   readonly yes: boolean;
+  readonly override?: number;
 }
 
 /** `mvm tenant destroy` */
@@ -19,14 +20,15 @@ export const tenantDestroy: Command<CliContext> = buildCommand<Flags, [TenantId]
       force: { kind: "boolean", default: false, brief: "Also when it has pools and instances" },
       ...wipeFlag,
       ...yesFlag,
+      ...overrideFlag,
     },
   },
-  async func({ force, wipeVolumes, yes }, tenant) {
+  async func({ force, wipeVolumes, yes, override }, tenant) {
     const node = await this.node();
     const { instances } = await node.tenant(tenant);
     const disks = wipeVolumes ? "their data disks are removed too" : "data disks are kept";
     await confirm(this, `Destroy tenant ${tenant} with ${instances} instances (${disks})?`, yes);
-    await node.destroyTenant(tenant, { force, wipe: wipeVolumes });
+    await node.destroyTenant(tenant, { force, wipe: wipeVolumes, overrideMs: override });
     this.out.data(`tenant ${tenant} destroyed`);
   },
 });

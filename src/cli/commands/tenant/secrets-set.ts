@@ -4,14 +4,14 @@ import { z } from "zod";
 import { UsageError, isSystemError } from "../../../domain/errors.ts";
 import type { TenantId } from "../../../domain/ids.ts";
 import type { CliContext } from "../../context.ts";
-import { tenantArgument } from "../../parameters.ts";
+import { overrideFlag, tenantArgument } from "../../parameters.ts";
 
 const maxSecretsBytes = 256 * 1024;
 const secretsSchema = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string());
 
 /** `mvm tenant secrets set` */
 export const tenantSecretsSet: Command<CliContext> = buildCommand<
-  { fromFile: string },
+  { fromFile: string; override?: number },
   [TenantId],
   CliContext
 >({
@@ -29,11 +29,12 @@ export const tenantSecretsSet: Command<CliContext> = buildCommand<
         brief: "JSON file with the secrets; - for standard input",
         placeholder: "file",
       },
+      ...overrideFlag,
     },
   },
-  async func({ fromFile }, tenant) {
+  async func({ fromFile, override }, tenant) {
     const values = parseSecrets(await readSecrets(this, fromFile), fromFile);
-    await (await this.node()).setSecrets(tenant, values);
+    await (await this.node()).setSecrets(tenant, values, override);
     this.out.data(`${Object.keys(values).length} secrets of ${tenant} set`);
   },
 });

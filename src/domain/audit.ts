@@ -1,0 +1,62 @@
+import type { InstanceStatus } from "./lifecycle.ts";
+import type { QuotaExcess } from "./quota.ts";
+import type { Role } from "./roles.ts";
+
+interface Of<T extends string> {
+  readonly type: T;
+  /** Address of the tenant, pool or instance it happened to. */
+  readonly object: string;
+}
+
+/**
+ * What a line of a tenant's audit log tells: names and figures, never the value of a secret. A line
+ * is on disk before the record that it tells of. So none is lost when the process dies between the
+ * two, and one may be there twice, or for a change that never came to be.
+ */
+export type AuditEvent =
+  | (Of<"TenantCreated"> & { readonly net_id: number })
+  | (Of<"TenantUpdated"> & { readonly changes: readonly string[] })
+  | (Of<"TenantDestroyed"> & { readonly wiped_volumes: boolean })
+  | (Of<"PoolCreated"> & { readonly role: Role; readonly flake_ref: string })
+  | (Of<"PoolUpdated"> & { readonly changes: readonly string[] })
+  | (Of<"PoolScaled"> & { readonly changes: readonly string[] })
+  | (Of<"PoolDestroyed"> & { readonly wiped_volumes: boolean })
+  /** A line with the same `change` as an earlier one of its instance tells of the same change, tried again: the last one holds. */
+  | (Of<"InstanceTransition"> & {
+      /** Counts the instance's transitions from 1, its creation. */
+      readonly change: number;
+      readonly from: InstanceStatus | null;
+      readonly to: InstanceStatus;
+      readonly cause?: string;
+      /** How often in a row it failed, and when it may be started again. */
+      readonly failures?: number;
+      readonly retry_at?: string;
+    })
+  | (Of<"VmmAdopted"> & { readonly pid: number })
+  | (Of<"ManualOverride"> & { readonly command: string; readonly until: string })
+  | (Of<"DocumentOverridden"> & { readonly command: string; readonly until: string })
+  /** A minimum running or warm time holds a transition back. */
+  | (Of<"TransitionDeferred"> & {
+      readonly to: InstanceStatus;
+      readonly until: string;
+      readonly detail: string;
+    })
+  | (Of<"MinRuntimeOverridden"> & {
+      readonly to: InstanceStatus;
+      readonly ran_seconds: number;
+      readonly minimum_seconds: number;
+    })
+  | (Of<"QuotaRefused"> & QuotaExcess & { readonly command: string })
+  | (Of<"Refused"> & { readonly command: string; readonly cause: string })
+  | (Of<"SecretsSet"> & { readonly names: readonly string[] })
+  | (Of<"SecretsGenerated"> & { readonly names: readonly string[] })
+  | (Of<"ImageBuilt"> & {
+      readonly revision: string;
+      readonly flake_ref: string;
+      readonly locked_url: string;
+    })
+  | (Of<"ActionFailed"> & { readonly action: string; readonly cause: string })
+  /** A writer died between a line and the head that covers it; `torn_bytes` of a half-written line were removed. */
+  | (Of<"AuditRecovered"> & { readonly lines: number; readonly torn_bytes: number })
+  /** The log was not as its head says when the next line was to be added. It stays damaged for whoever verifies it. */
+  | (Of<"AuditBroken"> & { readonly cause: string });

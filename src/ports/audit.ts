@@ -1,0 +1,54 @@
+import type { AuditEvent } from "../domain/audit.ts";
+import type { TenantId } from "../domain/ids.ts";
+
+/** One line of an audit log as it was read; a newer mvm may have written types and fields that this one does not know. */
+export interface AuditEntry {
+  /** Counts the lines of the log from 1. */
+  readonly sequence: number;
+  readonly at: string;
+  /** Who ran the command that did it. */
+  readonly by: string;
+  readonly type: string;
+  readonly object: string;
+  /** What else the line says. */
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** The last line of a log, as its signature covers it. */
+export interface AuditHead {
+  readonly sequence: number;
+  /** SHA-256 in hex of the last line; it covers all lines before it. */
+  readonly hash: string;
+  readonly signed_at: string;
+  /** False on a node without a key. */
+  readonly signed: boolean;
+  /** How many lines of each type there are. */
+  readonly counts: Readonly<Record<string, number>>;
+}
+
+export interface AuditProblem {
+  /** Line of the file, from 1, where the problem is one of a line. */
+  readonly line: number | null;
+  readonly problem: string;
+}
+
+export interface AuditVerdict {
+  readonly lines: number;
+  readonly head: AuditHead | null;
+  /** Empty when every line is what was written, in order, and none is missing. */
+  readonly problems: readonly AuditProblem[];
+}
+
+/**
+ * The append-only, hash-chained log of what happened to a tenant. It outlives the tenant: one of the
+ * same id goes on with it.
+ */
+export interface AuditTrail {
+  /** Adds a line, durably, and signs the new head. The caller holds the tenant's lock. What a writer that died left is repaired, and recorded, first. @throws OperationError when it cannot be written. */
+  append(tenant: TenantId, event: AuditEvent): Promise<void>;
+  /** The last `count` lines that can be read, oldest first; undefined when there is no log. */
+  last(tenant: TenantId, count: number): Promise<AuditEntry[] | undefined>;
+  /** Checks every line and the head; changes nothing. Undefined when there is no log. */
+  verify(tenant: TenantId): Promise<AuditVerdict | undefined>;
+  head(tenant: TenantId): Promise<AuditHead | undefined>;
+}
