@@ -21,11 +21,13 @@ import { poolCreate } from "./commands/pool/create.ts";
 import { poolDestroy } from "./commands/pool/destroy.ts";
 import { poolInfo } from "./commands/pool/info.ts";
 import { poolList } from "./commands/pool/list.ts";
+import { poolUpdate } from "./commands/pool/update.ts";
 import { poolScale } from "./commands/pool/scale.ts";
 import { tenantCreate } from "./commands/tenant/create.ts";
 import { tenantDestroy } from "./commands/tenant/destroy.ts";
 import { tenantInfo } from "./commands/tenant/info.ts";
 import { tenantList } from "./commands/tenant/list.ts";
+import { tenantUpdate } from "./commands/tenant/update.ts";
 import { tenantSecretsList } from "./commands/tenant/secrets-list.ts";
 import { tenantSecretsSet } from "./commands/tenant/secrets-set.ts";
 import type { CliContext } from "./context.ts";
@@ -52,6 +54,7 @@ export function buildCommandLine(version: string): Application<CliContext> {
           create: tenantCreate,
           list: tenantList,
           info: tenantInfo,
+          update: tenantUpdate,
           destroy: tenantDestroy,
           secrets: buildRouteMap({
             docs: { brief: "Secrets of a tenant" },
@@ -65,6 +68,7 @@ export function buildCommandLine(version: string): Application<CliContext> {
           create: poolCreate,
           list: poolList,
           info: poolInfo,
+          update: poolUpdate,
           scale: poolScale,
           build: poolBuild,
           destroy: poolDestroy,

@@ -24,6 +24,10 @@ export const wipeFlag = {
   wipeVolumes: { kind: "boolean", default: false, brief: "Remove the data disks too" },
 } as const;
 
+export const dryRunFlag = {
+  dryRun: { kind: "boolean", default: false, brief: "Only say what would change" },
+} as const;
+
 /** For commands on what a document may manage. */
 export const overrideFlag: { readonly override: OptionalFlag<number> } = {
   override: {
@@ -114,3 +118,20 @@ export const networkFlags: {
     brief: "The /24 of the net id; follows from it when left out",
   },
 };
+
+/** A flag for a whole number within bounds that may be left out. */
+export function optionalNumber(
+  minimum: number,
+  maximum: number,
+  brief: string,
+): OptionalFlag<number> {
+  return { kind: "parsed", parse: wholeNumber(minimum, maximum), optional: true, brief };
+}
+
+/** A flag for a text that may be left out. */
+export function optionalText(
+  brief: string,
+  placeholder: string,
+): OptionalFlag<string> & { readonly placeholder: string } {
+  return { kind: "parsed", parse: String, optional: true, brief, placeholder };
+}

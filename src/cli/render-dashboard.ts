@@ -1,7 +1,7 @@
 import type { Dashboard } from "../node/dashboard.ts";
 
 /** The dashboard of `mvm connect`, as the onboarding guide shows it. */
-export function renderDashboard(shown: Dashboard): string {
+export function renderDashboard(shown: Dashboard, nowMs: number = Date.now()): string {
   const { tenant, pools, instances } = shown;
   const poolWidth = longest(pools.map(({ address }) => address));
   const addressWidth = longest(instances.map(({ address }) => address));
@@ -37,6 +37,14 @@ export function renderDashboard(shown: Dashboard): string {
     for (const { address, cause, health, health_detail } of troubled) {
       lines.push(`  ${address}: ${cause ?? `${health}: ${health_detail}`}`);
     }
+  }
+  const taken = [{ address: tenant.tenant_id, ...tenant }, ...pools].filter(
+    ({ override_until }) => override_until !== null && Date.parse(override_until) > nowMs,
+  );
+  if (taken.length > 0) {
+    lines.push("", "Overridden by hand:");
+    for (const { address, override_until } of taken)
+      lines.push(`  ${address} until ${override_until}`);
   }
   if (shown.urls.length > 0) {
     lines.push("", "Open:", ...shown.urls.map((url) => `  ${url}`));

@@ -42,6 +42,13 @@ import {
   setSecrets,
 } from "./tenants.ts";
 import {
+  type PoolUpdate,
+  type TenantUpdate,
+  type UpdateOptions,
+  updatePool,
+  updateTenant,
+} from "./update.ts";
+import {
   type InstanceView,
   type PoolView,
   type TenantView,
@@ -137,6 +144,22 @@ export class NodeOperations {
 
   async destroyPool(address: PoolAddress, options: DestroyOptions): Promise<void> {
     await destroyPool(this.#context, address, options);
+  }
+
+  async updateTenant(
+    id: TenantId,
+    update: TenantUpdate,
+    options: UpdateOptions,
+  ): Promise<string[]> {
+    return updateTenant(this.#context, id, update, options);
+  }
+
+  async updatePool(
+    address: PoolAddress,
+    update: PoolUpdate,
+    options: UpdateOptions,
+  ): Promise<string[]> {
+    return updatePool(this.#context, address, update, options);
   }
 
   /** Finds an instance by its id alone. */

@@ -3,7 +3,7 @@ import { instanceNetwork, tenantNetwork } from "../domain/address-plan.ts";
 import { formatInstance, formatPool } from "../domain/ids.ts";
 import { type Instance, addressOf, statusOf, vmmOf } from "../domain/instance.ts";
 import type { InstanceStatus } from "../domain/lifecycle.ts";
-import type { DesiredCounts, InstanceResources, Pool } from "../domain/pool.ts";
+import type { DesiredCounts, InstanceResources, Pool, RuntimePolicy } from "../domain/pool.ts";
 import type { Quotas } from "../domain/quota.ts";
 import type { Tenant } from "../domain/tenant.ts";
 import { usedBy } from "../planner/usage.ts";
@@ -25,15 +25,23 @@ export interface TenantView {
   readonly template: string | null;
   readonly created_at: string;
   readonly destroying: boolean;
+  readonly pinned: boolean;
+  /** Until then an operator may change what its document manages. */
+  readonly override_until: string | null;
 }
 
 export interface PoolView {
   readonly address: string;
+  readonly managed_by: string;
   readonly role: string;
   readonly flake_ref: string;
   readonly profile: string;
   readonly instance_resources: InstanceResources;
   readonly desired_counts: DesiredCounts;
+  readonly runtime_policy: RuntimePolicy;
+  readonly pinned: boolean;
+  readonly critical: boolean;
+  readonly override_until: string | null;
   readonly egress: EgressPolicy;
   readonly revisions: readonly string[];
   readonly instances: number;
@@ -53,6 +61,8 @@ export interface InstanceView {
   readonly since: string | null;
   /** Why it failed. */
   readonly cause: string | null;
+  /** Until then the reconciler leaves it alone, since an operator moved it by hand. */
+  readonly manual_override_until: string | null;
   readonly console: readonly string[];
   readonly created_at: string;
 }
@@ -74,17 +84,24 @@ export function viewTenant(records: TenantRecords): TenantView {
     template: tenant.template,
     created_at: tenant.created_at,
     destroying: tenant.destroying,
+    pinned: tenant.pinned,
+    override_until: tenant.override_until,
   };
 }
 
 export function viewPool(pool: Pool, instances: readonly Instance[]): PoolView {
   return {
     address: formatPool({ tenant: pool.tenant_id, pool: pool.pool_id }),
+    managed_by: pool.managed_by,
     role: pool.role,
     flake_ref: pool.flake_ref,
     profile: pool.profile,
     instance_resources: pool.instance_resources,
     desired_counts: pool.desired_counts,
+    runtime_policy: pool.runtime_policy,
+    pinned: pool.pinned,
+    critical: pool.critical,
+    override_until: pool.override_until,
     egress: pool.egress,
     revisions: pool.revisions,
     instances: instances.filter(({ pool_id }) => pool_id === pool.pool_id).length,
@@ -107,6 +124,7 @@ export function viewInstance(tenant: Tenant, role: string, instance: Instance): 
     revision: vmm?.revision ?? null,
     since: "since" in state ? state.since : null,
     cause: state.status === "failed" ? state.cause : null,
+    manual_override_until: instance.manual_override_until,
     console: state.status === "failed" ? state.console : [],
     created_at: instance.created_at,
   };

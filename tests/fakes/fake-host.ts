@@ -85,6 +85,15 @@ export class FakeHost {
     };
   }
 
+  /** Changes records by no command of this node, as a document that is applied does. */
+  putTenant(tenant: Tenant): void {
+    this.#save(this.#tenants, tenant.tenant_id, tenant);
+  }
+
+  putPool(pool: Pool): void {
+    this.#save(this.#pools, `${pool.tenant_id}/${pool.pool_id}`, pool);
+  }
+
   living(): FakeVmm[] {
     return this.vmms.filter(({ alive }) => alive);
   }

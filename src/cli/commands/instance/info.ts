@@ -31,6 +31,10 @@ export const instanceInfo: Command<CliContext> = buildCommand<
       `VMM:        ${instance.pid === null ? "none" : `pid ${instance.pid}`}`,
       `Image:      ${instance.revision ?? "-"}`,
     ];
+    const { manual_override_until } = instance;
+    if (manual_override_until !== null && Date.parse(manual_override_until) > Date.now()) {
+      lines.push(`By hand:    the reconciler leaves it alone until ${manual_override_until}`);
+    }
     if (instance.cause !== null) {
       lines.push(`Cause:      ${instance.cause}`, "Last console lines:");
       lines.push(...instance.console.map((line) => `  ${line}`));

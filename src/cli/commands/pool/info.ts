@@ -3,6 +3,7 @@ import { formatEgress } from "../../../domain/egress.ts";
 import type { PoolAddress } from "../../../domain/ids.ts";
 import type { CliContext } from "../../context.ts";
 import { jsonFlag, poolArgument } from "../../parameters.ts";
+import { managedBy } from "../../render-managed.ts";
 
 /** `mvm pool info` */
 export const poolInfo: Command<CliContext> = buildCommand<
@@ -24,9 +25,11 @@ export const poolInfo: Command<CliContext> = buildCommand<
       [
         `Pool:       ${pool.address}`,
         `Role:       ${pool.role}`,
+        `Managed:    ${managedBy(pool)}${treatment(pool)}`,
         `Flake:      ${pool.flake_ref} (profile ${pool.profile})`,
         `Resources:  ${vcpus} vCPU, ${mem_mib} MiB memory, ${data_disk_mib} MiB data disk`,
         `Egress:     ${formatEgress(pool.egress)}`,
+        `Minimums:   ${pool.runtime_policy.min_running_seconds} s running, ${pool.runtime_policy.min_warm_seconds} s warm`,
         `Wanted:     ${running} running, ${warm} warm, ${sleeping} sleeping`,
         `Instances:  ${pool.instances}`,
         `Images:     ${pool.revisions.join("\n            ") || "none yet"}`,
@@ -34,3 +37,7 @@ export const poolInfo: Command<CliContext> = buildCommand<
     );
   },
 });
+
+function treatment({ pinned, critical }: { pinned: boolean; critical: boolean }): string {
+  return `${pinned ? "; pinned" : ""}${critical ? "; critical" : ""}`;
+}

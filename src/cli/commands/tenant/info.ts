@@ -3,6 +3,7 @@ import type { TenantId } from "../../../domain/ids.ts";
 import type { QuotaName } from "../../../domain/quota.ts";
 import type { CliContext } from "../../context.ts";
 import { table } from "../../output.ts";
+import { managedBy } from "../../render-managed.ts";
 import { jsonFlag, tenantArgument } from "../../parameters.ts";
 
 /** `mvm tenant info` */
@@ -27,7 +28,7 @@ export const tenantInfo: Command<CliContext> = buildCommand<
     this.out.data(
       [
         `Tenant:   ${tenant.tenant_id}${tenant.destroying ? " (being destroyed)" : ""}`,
-        `Managed:  ${tenant.managed_by}`,
+        `Managed:  ${managedBy(tenant)}${tenant.pinned ? "; pinned" : ""}`,
         `Network:  net id ${tenant.net_id}, ${tenant.subnet}, bridge ${tenant.bridge}`,
         `Pools:    ${tenant.pools.join(", ") || "none"}`,
         "",
