@@ -2,6 +2,7 @@ import { type Application, buildApplication, buildRouteMap } from "@stricli/core
 import { addHost } from "./commands/add-host.ts";
 import { connect } from "./commands/connect.ts";
 import { doctor } from "./commands/doctor.ts";
+import { explain } from "./commands/explain.ts";
 import { events } from "./commands/events.ts";
 import { instanceDestroy } from "./commands/instance/destroy.ts";
 import { instanceExec } from "./commands/instance/exec.ts";
@@ -9,12 +10,14 @@ import { instanceInfo } from "./commands/instance/info.ts";
 import { instanceList } from "./commands/instance/list.ts";
 import { instanceLogs } from "./commands/instance/logs.ts";
 import { instanceStart } from "./commands/instance/start.ts";
+import { instanceStats } from "./commands/instance/stats.ts";
 import { instanceStop } from "./commands/instance/stop.ts";
 import { instanceWake } from "./commands/instance/wake.ts";
 import { instanceWarm } from "./commands/instance/warm.ts";
 import { newDeployment } from "./commands/new.ts";
 import { netRepair } from "./commands/net/repair.ts";
 import { netVerify } from "./commands/net/verify.ts";
+import { nodeStats } from "./commands/node/stats.ts";
 import { nodeInfo } from "./commands/node/info.ts";
 import { poolBuild } from "./commands/pool/build.ts";
 import { poolCreate } from "./commands/pool/create.ts";
@@ -48,6 +51,7 @@ export function buildCommandLine(version: string): Application<CliContext> {
       new: newDeployment,
       connect,
       events,
+      explain,
       tenant: buildRouteMap({
         docs: { brief: "The boundary of a customer: network, quotas, secrets" },
         routes: {
@@ -83,6 +87,7 @@ export function buildCommandLine(version: string): Application<CliContext> {
           stop: instanceStop,
           warm: instanceWarm,
           wake: instanceWake,
+          stats: instanceStats,
           exec: instanceExec,
           logs: instanceLogs,
           destroy: instanceDestroy,
@@ -94,7 +99,7 @@ export function buildCommandLine(version: string): Application<CliContext> {
       }),
       node: buildRouteMap({
         docs: { brief: "This machine as a node" },
-        routes: { info: nodeInfo },
+        routes: { info: nodeInfo, stats: nodeStats },
       }),
     },
   });

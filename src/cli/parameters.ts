@@ -2,10 +2,12 @@ import { maxNetId } from "../domain/address-plan.ts";
 import { UsageError } from "../domain/errors.ts";
 import {
   type InstanceAddress,
+  isInstanceId,
   parseInstanceAddress,
   parseInstanceId,
   parsePoolAddress,
   type PoolAddress,
+  type TenantAddress,
   type TenantId,
   parseTenantId,
 } from "../domain/ids.ts";
@@ -70,6 +72,27 @@ export const instanceArgument: OneArgument<InstanceName> = {
       brief: "Instance address, or its id alone",
       parse: parseInstanceName,
       placeholder: "instance",
+    },
+  ],
+};
+
+/** A tenant, a pool, or an instance, also by its id alone. */
+export type ObjectName = TenantAddress | PoolAddress | InstanceName;
+
+function parseObjectName(text: string): ObjectName {
+  const depth = text.split("/").length;
+  if (depth === 2) return parsePoolAddress(text);
+  if (depth === 3 || isInstanceId(text)) return parseInstanceName(text);
+  return { tenant: parseTenantId(text) };
+}
+
+export const objectArgument: OneArgument<ObjectName> = {
+  kind: "tuple",
+  parameters: [
+    {
+      brief: "Address of a tenant, pool or instance",
+      parse: parseObjectName,
+      placeholder: "address",
     },
   ],
 };

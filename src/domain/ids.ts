@@ -40,6 +40,11 @@ export function parseInstanceId(text: string): InstanceId {
   return text as InstanceId;
 }
 
+/** Whether a text has the form of an instance id; such a text is the id of a tenant, too. */
+export function isInstanceId(text: string): boolean {
+  return INSTANCE.test(text);
+}
+
 /** Parses `tenant/pool`. @throws UsageError */
 export function parsePoolAddress(text: string): PoolAddress {
   const parts = text.split("/");

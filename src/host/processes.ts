@@ -1,6 +1,9 @@
 import { readFile, readdir } from "node:fs/promises";
 import { isErrno } from "./files.ts";
 
+/** What the kernel counts CPU time in towards programs, on every architecture Linux has today; see sysconf(3), _SC_CLK_TCK. */
+const clockTicksPerSecond = 100;
+
 /** A process by what makes it unique until the next boot: its pid and its start time in clock ticks since boot. */
 export interface ProcessIdentity {
   readonly pid: number;
@@ -81,4 +84,17 @@ async function readProc(path: string): Promise<string | undefined> {
     if (isErrno(error, "ENOENT") || isErrno(error, "ESRCH")) return undefined;
     throw error;
   }
+}
+
+/** What a process took: CPU time of all its threads in seconds, and its memory that is in the host's now, in KiB. Source: proc_pid_stat(5). */
+export async function processUse(
+  pid: number,
+): Promise<{ readonly cpuSeconds: number; readonly residentKib: number } | undefined> {
+  const stat = await readProc(`/proc/${pid}/stat`);
+  const status = await readProc(`/proc/${pid}/status`);
+  const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
+  if (fields === undefined || status === undefined) return undefined;
+  const ticks = Number(fields[11]) + Number(fields[12]);
+  const residentKib = Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0);
+  return { cpuSeconds: ticks / clockTicksPerSecond, residentKib };
 }

@@ -64,6 +64,13 @@ export function instanceFolder(roots: Roots, address: InstanceAddress): string {
   return join(poolFolder(roots, address), "instances", address.instance);
 }
 
+/** The name of a data disk in its instance's `volumes` folder. */
+export const dataDiskName = "data.ext4";
+
+export function dataDiskPath(roots: Roots, address: InstanceAddress): string {
+  return join(instanceFolder(roots, address), "volumes", dataDiskName);
+}
+
 export function imagesFolder(roots: Roots): string {
   return join(roots.stateDir, "images");
 }

@@ -7,6 +7,7 @@ import type { ImageBuilder } from "../ports/image-builder.ts";
 import type { Images } from "../ports/images.ts";
 import type { Logs } from "../ports/logs.ts";
 import type { Locks } from "../ports/locks.ts";
+import type { Meters } from "../ports/meters.ts";
 import type { Network } from "../ports/network.ts";
 import type { SecretStore } from "../ports/secret-store.ts";
 import type { Store } from "../ports/store.ts";
@@ -41,6 +42,7 @@ export interface NodeContext {
   readonly vmm: Vmm;
   readonly guestLink: GuestLink;
   readonly logs: Logs;
+  readonly meters: Meters;
   readonly locks: Locks;
   readonly clock: Clock;
   readonly newInstanceId: () => InstanceId;

@@ -1,4 +1,10 @@
-import type { InstanceAddress, InstanceId, PoolAddress, TenantId } from "../domain/ids.ts";
+import type {
+  InstanceAddress,
+  InstanceId,
+  PoolAddress,
+  TenantAddress,
+  TenantId,
+} from "../domain/ids.ts";
 import type { DesiredCounts } from "../domain/pool.ts";
 import type { Revision } from "../domain/revision.ts";
 import { type Held, objectOf } from "../planner/action.ts";
@@ -9,6 +15,7 @@ import type { CorruptFile } from "../ports/store.ts";
 import type { NodeContext } from "./context.ts";
 import { type Dashboard, dashboard } from "./dashboard.ts";
 import { type DeployRequest, deployTemplate } from "./deploy.ts";
+import { type ExplainView, explainObject } from "./explain.ts";
 import { followEvents, lastEvents, verifyEvents } from "./events.ts";
 import {
   consoleLogs,
@@ -32,6 +39,7 @@ import {
 } from "./pools.ts";
 import type { ReconcileResult } from "./reconcile.ts";
 import { findPool, loadInstance, loadTenant } from "./records.ts";
+import { type InstanceStats, type NodeStats, instanceStats, nodeStats } from "./stats.ts";
 import {
   type DestroyOptions,
   type SecretListing,
@@ -234,6 +242,19 @@ export class NodeOperations {
   /** Makes the host's network what the records of all tenants say. */
   async repairNetwork(): Promise<void> {
     await applyNetworks(this.#context);
+  }
+
+  /** Why an object is as it is. */
+  async explain(address: TenantAddress | PoolAddress | InstanceAddress): Promise<ExplainView> {
+    return explainObject(this.#context, address);
+  }
+
+  async instanceStats(address: InstanceAddress): Promise<InstanceStats> {
+    return instanceStats(this.#context, address);
+  }
+
+  async nodeStats(): Promise<NodeStats> {
+    return nodeStats(this.#context);
   }
 
   async events(tenant: TenantId, count: number): Promise<AuditEntry[]> {

@@ -52,7 +52,7 @@ export async function planRecords(context: NodeContext, records: TenantRecords):
 }
 
 /** As `planRecords`, of what was observed already. */
-function planObserved(context: NodeContext, observed: ObservedTenant): Plan {
+export function planObserved(context: NodeContext, observed: ObservedTenant): Plan {
   return plan({
     tenants: [observed],
     capabilities: context.vmm.capabilities,

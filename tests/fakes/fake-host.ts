@@ -235,6 +235,26 @@ export class FakeHost {
         open: port("guest.open", (vmm) => this.#session(vmm)),
       },
       logs: { tail: port("logs.tail", () => ["last words"]) },
+      meters: {
+        process: async ({ pid }) => {
+          const vmm = this.living().find((living) => living.pid === pid);
+          if (vmm === undefined) return undefined;
+          // Half of a CPU, since it was started.
+          return { cpu_seconds: (this.nowMs - vmm.startedAtMs) / 2000, resident_mib: 100 };
+        },
+        dataDisk: async ({ instance }) =>
+          this.volumes.has(instance) ? { size_mib: 1024, allocated_mib: 10 } : undefined,
+        traffic: async (tap) =>
+          this.taps.has(tap) ? { received_bytes: 1, sent_bytes: 2 } : undefined,
+        host: async () => ({
+          vcpus: 2,
+          load_1m: 0.5,
+          memory_total_mib: 4096,
+          memory_available_mib: 2048,
+          disk_total_mib: 10_000,
+          disk_free_mib: 5000,
+        }),
+      },
       locks: {
         withTenant: (tenant, _what, work) => locks.hold(`tenant ${tenant}`, work),
         withBuild: (key, _what, work) => locks.hold(`build ${key}`, work),

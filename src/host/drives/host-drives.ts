@@ -22,7 +22,13 @@ import {
   syncFolder,
 } from "../files.ts";
 import { mountPoints } from "../mounts.ts";
-import { type Roots, instanceFolder, instanceRunRoot, tenantFolder } from "../roots.ts";
+import {
+  type Roots,
+  dataDiskName,
+  instanceFolder,
+  instanceRunRoot,
+  tenantFolder,
+} from "../roots.ts";
 
 /** From linux/magic.h. */
 const tmpfsMagic = 0x01021994;
@@ -169,7 +175,7 @@ export class HostDrives implements Drives {
 
   async #ensureData(volumes: string, sizeMib: number): Promise<string | undefined> {
     if (sizeMib === 0) return undefined;
-    const path = join(volumes, "data.ext4");
+    const path = join(volumes, dataDiskName);
     try {
       const file = await open(path, "r");
       await file.close();
@@ -178,7 +184,7 @@ export class HostDrives implements Drives {
       if (!isErrno(error, "ENOENT")) throw error;
     }
     // Under its final name only when it is whole: a half-made file system must not be taken for data.
-    const temporary = join(volumes, "data.ext4.tmp");
+    const temporary = join(volumes, `${dataDiskName}.tmp`);
     await rm(temporary, { force: true });
     await makeSparse(temporary, sizeMib);
     await this.#exec.run(
