@@ -55,6 +55,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
     { MicrovmImageBuilder },
     { writeGuestInitrd },
     { vmUids },
+    { CrashPoints },
   ] = await Promise.all([
     import("./host/exec.ts"),
     import("./host/drives/host-drives.ts"),
@@ -77,24 +78,28 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
     import("./image/microvm-image-builder.ts"),
     import("./image/guest-image.ts"),
     import("./host/vmm/uids.ts"),
+    import("./node/crash-points.ts"),
   ]);
+  const points = new CrashPoints(crashAt(process.env["MVM_CRASH_AT"], out));
   const exec = new HostExec();
-  const vmm = new QemuVmm(() => requirePlatform(roots.stateDir));
-  const network = new LinuxNetwork({ exec, ...roots, vmUidBase: vmUids.first });
-  const store = new FileStore(roots);
+  const vmm = points.vmm(new QemuVmm(() => requirePlatform(roots.stateDir)));
+  const network = points.network(new LinuxNetwork({ exec, ...roots, vmUidBase: vmUids.first }));
+  const store = points.store(new FileStore(roots));
   const locks = new FileLocks(roots, { signal });
   const onProgress = (line: string): void => out.progress(line);
   const version = readVersion();
-  const builder = new MicrovmImageBuilder({
-    stateDir: roots.stateDir,
-    runDir: roots.runDir,
-    projectDir,
-    exec,
-    vmm,
-    uid: vmUids.builder,
-    builtBy: `mvm ${version}`,
-    now: () => new Date(systemClock.nowMs()),
-  });
+  const builder = points.builder(
+    new MicrovmImageBuilder({
+      stateDir: roots.stateDir,
+      runDir: roots.runDir,
+      projectDir,
+      exec,
+      vmm,
+      uid: vmUids.builder,
+      builtBy: `mvm ${version}`,
+      now: () => new Date(systemClock.nowMs()),
+    }),
+  );
   return {
     node: {
       settings: {
@@ -107,7 +112,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
         parallelActions: availableParallelism(),
       },
       store,
-      secrets: new FileSecretStore(roots),
+      secrets: points.secrets(new FileSecretStore(roots)),
       audit: new AuditLog({
         disk: new AuditFiles(roots),
         signer: new NodeSigner(roots.stateDir),
@@ -116,7 +121,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
       }),
       images: new FileImages(roots),
       builder,
-      drives: new HostDrives(roots, exec),
+      drives: points.drives(new HostDrives(roots, exec)),
       network,
       vmm,
       guestLink: new HostGuestLink(vmm),
@@ -145,6 +150,18 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
       writeInitrd: (path) =>
         writeGuestInitrd({ payloads: join(roots.stateDir, "payloads"), project: projectDir }, path),
     }),
+  };
+}
+
+/**
+ * What to do at each crash point, for tests: nothing when the variable is not set; to say it when it is
+ * `list`; else to end this process as `kill -9` does, at the first point of that name.
+ */
+function crashAt(wanted: string | undefined, out: Output): ((point: string) => void) | undefined {
+  if (wanted === undefined) return undefined;
+  return (point) => {
+    if (wanted === "list") out.note(`crash point ${point}`);
+    if (wanted === point) process.kill(process.pid, "SIGKILL");
   };
 }
 

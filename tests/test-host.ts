@@ -27,6 +27,8 @@ export interface MvmOptions {
   readonly timeoutMs?: number;
   /** Commands that touch the network run in one of the test's own. */
   readonly namespace?: NetNamespace;
+  /** Added to the environment. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Runs `bin/mvm` under the given roots; any exit code is an answer. Standard input is empty unless given. */
@@ -37,7 +39,7 @@ async function runMvm(
 ): Promise<MvmResult> {
   const [program, all] = options.namespace?.command(mvm, args) ?? [mvm, args];
   const child = spawn(program, all, {
-    env: { ...environment(), ...environmentOf(roots) },
+    env: { ...environment(), ...environmentOf(roots), ...options.env },
     stdio: ["pipe", "pipe", "pipe"],
   });
   const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs ?? 60_000);

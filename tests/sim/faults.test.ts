@@ -12,23 +12,13 @@ import { scalePool } from "../../src/node/pools.ts";
 import { CrashError, FakeHost } from "../fakes/fake-host.ts";
 import { MvmError } from "../../src/domain/errors.ts";
 import { addressOf } from "../../src/domain/instance.ts";
+import { randomOf } from "../builders/random.ts";
 import { assertAuditWhole, assertAudited, assertConverged } from "./checkers.ts";
 
 const tenant = parseTenantId("demo");
 const workers = { tenant, pool: parsePoolId("workers") };
 const seeds = 400;
 const commandsPerSeed = 8;
-
-/** A small generator of the same numbers for the same seed (mulberry32). */
-function randomOf(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let value = Math.imul(state ^ (state >>> 15), state | 1);
-    value ^= value + Math.imul(value ^ (value >>> 7), value | 61);
-    return ((value ^ (value >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}
 
 /** One random thing that an operator, or bad luck, does to a deployment. */
 async function disturb(host: FakeHost, random: () => number): Promise<void> {
