@@ -1,4 +1,5 @@
 import { open } from "node:fs/promises";
+import { OperationError } from "../domain/errors.ts";
 import { isErrno } from "../host/files.ts";
 
 const maxReadBytes = 256 * 1024;
@@ -43,7 +44,7 @@ export class BuilderConsole {
     return this.#lines.findLast((line) => line.startsWith("error: "))?.slice("error: ".length);
   }
 
-  /** Reads what was printed since the last call. */
+  /** Reads what was printed since the last call. @throws OperationError when so much was printed that the log lost its beginning. */
   async poll(): Promise<void> {
     for (let more = true; more;) {
       const chunk = await this.#read();
@@ -74,6 +75,9 @@ export class BuilderConsole {
       throw error;
     }
     try {
+      if ((await file.stat()).size < this.#position) {
+        throw new OperationError("the build printed more than its console keeps");
+      }
       const buffer = Buffer.alloc(maxReadBytes);
       const { bytesRead } = await file.read(buffer, 0, maxReadBytes, this.#position);
       this.#position += bytesRead;

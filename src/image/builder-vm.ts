@@ -28,6 +28,8 @@ export interface BuilderVmOptions {
 
 const vcpus = 2;
 const memMib = 2048;
+/** All that a build prints is read from its console: no sensible one prints more. */
+const keptConsoleBytes = 32 * 1024 * 1024;
 /** Both are sparse: they take what the build writes. */
 const scratchBytes = 16 * 1024 ** 3;
 const outputBytes = 8 * 1024 ** 3;
@@ -69,6 +71,7 @@ export async function runBuilder(options: BuilderVmOptions): Promise<string> {
       id: options.buildId,
       runDir: options.runDir,
       logDir: options.logDir,
+      keptConsoleBytes,
       uid: options.uid,
       vcpus,
       memMib,

@@ -28,8 +28,10 @@ export interface VmmSpec {
   readonly id: string;
   /** Sockets are made here; the longest is runDir + 20 bytes and must stay under 108. */
   readonly runDir: string;
-  /** `console.log` (what the guest prints) and `vmm.log` (what the VMM prints) are written here. */
+  /** `console.log` (what the guest prints) and `vmm.log` (what the VMM prints) are written here, at most twice `keptConsoleBytes` of each: beyond that, the beginning goes. */
   readonly logDir: string;
+  /** How much of the end of each log stays at least. Default 256 KiB. */
+  readonly keptConsoleBytes?: number;
   /** The unprivileged user and group the VMM runs as. */
   readonly uid: number;
   readonly vcpus: number;

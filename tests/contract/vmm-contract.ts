@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { vmUids } from "../../src/host/vmm/uids.ts";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile, readdir, truncate, writeFile } from "node:fs/promises";
+import { readFile, readdir, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -289,6 +289,30 @@ export function vmmContract(name: string, driver: VmmUnderTest): void {
       const { length } = await consoleOf(spec);
       await start(spec);
       assert.ok((await consoleOf(spec)).length >= length);
+    });
+
+    it("bounds what a guest prints, and keeps the last of it", async () => {
+      const keptConsoleBytes = 8192;
+      // It prints as fast as it can.
+      const kernelArgs = ["rdinit=/bin/busybox", "--", "yes", "flood"];
+      const spec = specOf({ kernelArgs, keptConsoleBytes });
+      const process = await start(spec);
+      const path = join(spec.logDir, "console.log");
+      let shortened = false;
+      let size = 0;
+      const deadlineMs = performance.now() + bootTimeoutMs;
+      while (!shortened) {
+        assert.ok(performance.now() < deadlineMs, "the log was never shortened");
+        const { size: now } = await stat(path);
+        // One read of what the guest printed may come on top.
+        assert.ok(now <= 2 * keptConsoleBytes + 65_536, `${now} bytes`);
+        shortened = now < size;
+        size = now;
+        await delay(10);
+      }
+      await vmm.stop(process, 0);
+      assert.match(await consoleOf(spec), /flood\r?\n[flod]*$/);
+      assert.deepEqual((await readdir(spec.logDir)).toSorted(), ["console.log", "vmm.log"]);
     });
 
     it("gives the guest its drives by their names, and keeps read-only ones unwritten", async () => {

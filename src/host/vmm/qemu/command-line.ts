@@ -5,6 +5,9 @@ import type { QemuPlatform } from "./platform.ts";
 
 export const qemuProgram = "qemu-system-x86_64";
 
+/** The inherited socket that QEMU writes to what the guest prints. */
+const consoleDescriptor = 3;
+
 export function qmpSocketPath(runDir: string): string {
   return join(runDir, "qmp.sock");
 }
@@ -44,10 +47,7 @@ export function qemuArguments(spec: VmmSpec, platform: QemuPlatform): string[] {
     ["-initrd", spec.initrdPath],
     ["-append", kernelCommandLine(spec, platform)],
     ["-qmp", `unix:${escapeOption(qmpSocketPath(spec.runDir))},server=on,wait=off`],
-    [
-      "-chardev",
-      `file,id=console,path=${escapeOption(join(spec.logDir, "console.log"))},append=on`,
-    ],
+    ["-chardev", `socket,id=console,fd=${consoleDescriptor}`],
     ["-serial", "chardev:console"],
     ["-device", `virtio-rng-${bus}`],
     ["-device", `virtio-serial-${bus}`],

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdir, open, readFile } from "node:fs/promises";
+import { mkdir, readFile, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import type { Duplex } from "node:stream";
@@ -18,6 +18,7 @@ import {
   processUid,
   signalProcess,
 } from "../../processes.ts";
+import { type ConsoleKeeper, startConsoleKeeper, untilDrained } from "../console-keeper.ts";
 import { isVmmUid } from "../uids.ts";
 import { agentSocketPath, qemuArguments, qemuProgram, qmpSocketPath } from "./command-line.ts";
 import type { QemuPlatform } from "./platform.ts";
@@ -50,38 +51,41 @@ export class QemuVmm implements Vmm {
     await requireTaps(spec);
     await mkdir(spec.runDir, { recursive: true, mode: 0o700 });
     await mkdir(spec.logDir, { recursive: true, mode: 0o700 });
-    const log = await open(join(spec.logDir, "vmm.log"), "w", 0o600);
+    await rm(vmmLog(spec), { force: true });
+    const keeper = await startConsoleKeeper(
+      spec.runDir,
+      [consoleLog(spec), vmmLog(spec)],
+      spec.keptConsoleBytes,
+    );
+    const [consoleInput, logInput] = keeper.inputs;
+    const child = spawn("setpriv", ["--no-new-privs", "--", qemuProgram, ...args], {
+      env: plainEnvironment,
+      cwd: "/",
+      // A session of its own: neither Ctrl-C nor the end of this process ends the guest.
+      detached: true,
+      stdio: ["ignore", logInput, logInput, consoleInput],
+    });
+    keeper.handOver();
+    const failed = Promise.withResolvers<never>();
+    child.once("error", (error) => failed.reject(error));
+    child.once("exit", (code, signal) => failed.reject(exitError(code, signal)));
+    // Whoever loses the race below must not become an unhandled rejection later.
+    failed.promise.catch(() => undefined);
+    child.unref();
+    const decided = new AbortController();
+    const signals = signal === undefined ? [decided.signal] : [decided.signal, signal];
     try {
-      const child = spawn("setpriv", ["--no-new-privs", "--", qemuProgram, ...args], {
-        env: plainEnvironment,
-        cwd: "/",
-        // A session of its own: neither Ctrl-C nor the end of this process ends the guest.
-        detached: true,
-        stdio: ["ignore", log.fd, log.fd],
+      const running = this.#untilRunning(spec, child.pid, AbortSignal.any(signals));
+      return await Promise.race([failed.promise, running]);
+    } catch (error) {
+      child.kill("SIGKILL");
+      if (error instanceof HostLacksError) throw error;
+      throw new OperationError(`VMM ${spec.id} did not start: ${await startupLog(spec, keeper)}`, {
+        cause: error,
       });
-      const failed = Promise.withResolvers<never>();
-      child.once("error", (error) => failed.reject(error));
-      child.once("exit", (code, signal) => failed.reject(exitError(code, signal)));
-      // Whoever loses the race below must not become an unhandled rejection later.
-      failed.promise.catch(() => undefined);
-      child.unref();
-      const decided = new AbortController();
-      const signals = signal === undefined ? [decided.signal] : [decided.signal, signal];
-      try {
-        const running = this.#untilRunning(spec, child.pid, AbortSignal.any(signals));
-        return await Promise.race([failed.promise, running]);
-      } catch (error) {
-        child.kill("SIGKILL");
-        if (error instanceof HostLacksError) throw error;
-        throw new OperationError(`VMM ${spec.id} did not start: ${await startupLog(spec)}`, {
-          cause: error,
-        });
-      } finally {
-        // A QEMU that failed is not asked for its status any longer.
-        decided.abort();
-      }
     } finally {
-      await log.close();
+      // A QEMU that failed is not asked for its status any longer.
+      decided.abort();
     }
   }
 
@@ -99,11 +103,14 @@ export class QemuVmm implements Vmm {
   }
 
   async stop(process: VmmProcess, graceMs: number): Promise<void> {
-    if (await gone(process, graceMs)) return;
-    await signalProcess(process, "SIGKILL");
-    if (!(await gone(process, killTimeoutMs))) {
-      throw new OperationError(`VMM ${process.id} (pid ${process.pid}) does not end when killed`);
+    if (!(await gone(process, graceMs))) {
+      await signalProcess(process, "SIGKILL");
+      if (!(await gone(process, killTimeoutMs))) {
+        throw new OperationError(`VMM ${process.id} (pid ${process.pid}) does not end when killed`);
+      }
     }
+    // Whoever asks next for the guest's last words finds them.
+    await untilDrained(process.runDir);
   }
 
   async openChannel(process: VmmProcess, signal?: AbortSignal): Promise<Duplex> {
@@ -212,10 +219,19 @@ function exitError(code: number | null, signal: NodeJS.Signals | null): Error {
   return new OperationError(`QEMU ended at once (${signal ?? `exit code ${code}`})`);
 }
 
-async function startupLog(spec: VmmSpec): Promise<string> {
+async function startupLog(spec: VmmSpec, keeper: ConsoleKeeper): Promise<string> {
+  await keeper.drained();
   const lines = [
-    ...(await lastLogLines(join(spec.logDir, "vmm.log"), 5)),
-    ...(await lastLogLines(join(spec.logDir, "console.log"), 5)),
+    ...(await lastLogLines(vmmLog(spec), 5)),
+    ...(await lastLogLines(consoleLog(spec), 5)),
   ];
   return lines.length === 0 ? "it printed nothing" : lines.join(" | ");
+}
+
+function consoleLog({ logDir }: VmmSpec): string {
+  return join(logDir, "console.log");
+}
+
+function vmmLog({ logDir }: VmmSpec): string {
+  return join(logDir, "vmm.log");
 }

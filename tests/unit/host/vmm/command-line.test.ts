@@ -10,8 +10,8 @@ function argumentsUnder(
   return qemuArguments(
     {
       id: "i-00000001",
-      runDir: "/run/mvm/i/i-00000001",
-      logDir: "/logs,here",
+      runDir: "/run,here",
+      logDir: "/logs",
       uid: 1234,
       vcpus: 1,
       memMib,
@@ -36,7 +36,7 @@ test("QEMU is told to drop its privileges by the option its version has", () => 
 
 test("a comma in a path does not begin another option", () => {
   assert.match(argumentsUnder("7.2.22"), /file\.filename=\/a,,b\/data\.ext4 /);
-  assert.match(argumentsUnder("7.2.22"), /path=\/logs,,here\/console\.log,/);
+  assert.match(argumentsUnder("7.2.22"), /path=\/run,,here\/agent\.sock,/);
 });
 
 test("the memory never ends where the highest initrd ends, which firmware overwrites there", () => {
