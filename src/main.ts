@@ -45,6 +45,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
     { FileSecretStore },
     { FileImages },
     { FileLocks },
+    { orderedLocks },
     { systemClock },
     { AuditLog },
     { AuditFiles },
@@ -68,6 +69,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
     import("./host/store/file-secret-store.ts"),
     import("./host/store/file-images.ts"),
     import("./host/store/file-locks.ts"),
+    import("./node/ordered-locks.ts"),
     import("./host/system-clock.ts"),
     import("./host/audit/audit-log.ts"),
     import("./host/audit/audit-disk.ts"),
@@ -85,7 +87,7 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
   const vmm = points.vmm(new QemuVmm(() => requirePlatform(roots.stateDir)));
   const network = points.network(new LinuxNetwork({ exec, ...roots, vmUidBase: vmUids.first }));
   const store = points.store(new FileStore(roots));
-  const locks = new FileLocks(roots, { signal });
+  const locks = orderedLocks(new FileLocks(roots, { signal }));
   const onProgress = (line: string): void => out.progress(line);
   const version = readVersion();
   const builder = points.builder(

@@ -15,6 +15,7 @@ import type { TenantRecords } from "../ports/store.ts";
 import type { NodeContext } from "./context.ts";
 import { execute } from "./execute.ts";
 import { observeTenant } from "./observe.ts";
+import { endOrphans } from "./orphans.ts";
 import { loadTenant } from "./records.ts";
 import { note } from "./refuse.ts";
 
@@ -72,6 +73,7 @@ export async function reconcileTenant(
   { maxFailures = 2, awaited }: ReconcileOptions = {},
 ): Promise<ReconcileResult> {
   const failures = new Map<string, { count: number; cause: string }>();
+  await endOrphans(context);
   const reporter = new WaitReporter(context);
   const recorder = new HeldRecorder(context, tenant);
   const isAwaited = (object: string): boolean => {

@@ -38,7 +38,7 @@ export async function makeTenant(context: NodeContext, request: TenantRequest): 
   const wanted = wantedNetId(request);
   return context.locks.withNode("allocating a net id", async () => {
     await refuseCorrupt(context, request.tenant);
-    const { tenants } = await context.store.load();
+    const { tenants, corrupt } = await context.store.load();
     if (tenants.some(({ tenant }) => tenant.tenant_id === request.tenant)) {
       throw new ConflictError(`tenant ${request.tenant} exists already`, {
         hint: `see: mvm tenant info ${request.tenant}`,
@@ -52,7 +52,16 @@ export async function makeTenant(context: NodeContext, request: TenantRequest): 
       });
     }
     const everUsed = await context.store.useNetId(undefined);
-    const netId = wanted ?? allocateNetId(everUsed, new Set(inUse.keys()));
+    // A tenant whose record cannot be read has a net id too: any that was used and that nobody has.
+    const unreadable = corrupt.find(({ path }) => path.endsWith("/tenant.json"));
+    if (unreadable !== undefined && wanted !== undefined && everUsed.has(wanted)) {
+      throw new ConflictError(
+        `net id ${wanted} was used on this node, and may be that of the tenant whose record cannot be used: ${unreadable.path}`,
+        { hint: "restore that record, or leave --net-id and --subnet out" },
+      );
+    }
+    const taken = new Set([...inUse.keys(), ...(unreadable === undefined ? [] : everUsed)]);
+    const netId = wanted ?? allocateNetId(everUsed, taken);
     await context.store.useNetId(netId);
     const tenant: Tenant = {
       schema_version: 2,

@@ -28,7 +28,7 @@ export interface Drives {
   /** Makes config and secrets anew and the data disk when there is none. @throws OperationError when the secrets would not lie in tmpfs. */
   prepare(request: DriveRequest): Promise<DrivePaths>;
   /** Removes the run folder with its secrets; the VMM is gone. */
-  release(instance: InstanceAddress): Promise<void>;
+  release(instance: Pick<InstanceAddress, "instance">): Promise<void>;
   /** Removes logs and config of a destroyed instance, and its data disk when `wipe` is set. */
   destroy(instance: InstanceAddress, wipe: boolean): Promise<void>;
   /** Removes data disks that destroyed instances of a tenant left behind. */

@@ -9,6 +9,7 @@ import type { Tenant } from "../../src/domain/tenant.ts";
 import type { AuditDisk } from "../../src/host/audit/audit-disk.ts";
 import { AuditLog } from "../../src/host/audit/audit-log.ts";
 import type { NodeContext } from "../../src/node/context.ts";
+import { orderedLocks } from "../../src/node/ordered-locks.ts";
 import type { GuestSession } from "../../src/ports/guest-link.ts";
 import type { NetworkDifference, TenantNetworkState } from "../../src/ports/network.ts";
 import type { StoredSecrets } from "../../src/ports/secret-store.ts";
@@ -92,6 +93,11 @@ export class FakeHost {
 
   putPool(pool: Pool): void {
     this.#save(this.#pools, `${pool.tenant_id}/${pool.pool_id}`, pool);
+  }
+
+  /** Loses the record of an instance, as a disk that was put back from a backup does. */
+  forget(instance: string): void {
+    this.#instances.delete(instance);
   }
 
   living(): FakeVmm[] {
@@ -255,11 +261,11 @@ export class FakeHost {
           disk_free_mib: 5000,
         }),
       },
-      locks: {
+      locks: orderedLocks({
         withTenant: (tenant, _what, work) => locks.hold(`tenant ${tenant}`, work),
         withBuild: (key, _what, work) => locks.hold(`build ${key}`, work),
         withNode: (_what, work) => locks.hold("node", work),
-      },
+      }),
       clock: {
         nowMs: () => this.nowMs,
         sleep: async (ms, signal) => {

@@ -7,9 +7,9 @@ import { findTemplate } from "../../src/domain/templates.ts";
 import { deployTemplate } from "../../src/node/deploy.ts";
 import { operatorStart } from "../../src/node/instances.ts";
 import { createPool, scalePool } from "../../src/node/pools.ts";
-import { destroyTenant } from "../../src/node/tenants.ts";
+import { createTenant, destroyTenant } from "../../src/node/tenants.ts";
 import { FakeHost } from "../fakes/fake-host.ts";
-import { assertNothingLeaked } from "./checkers.ts";
+import { assertConverged, assertNothingLeaked } from "./checkers.ts";
 
 const tenant = parseTenantId("demo");
 const template = findTemplate("openclaw");
@@ -86,4 +86,38 @@ test("nothing is made or removed beside a record that cannot be read", async () 
   );
   assert.deepEqual(host.bridges, bridges);
   assert.equal(host.living().length, 4);
+});
+
+test("a VMM whose record is gone is ended by the next command, with all it had", async () => {
+  const host = await deployed();
+  const lost = withStatus(host, "running");
+  host.forget(lost.instance_id);
+  await deployTemplate(host.context(), { tenant, template });
+  assert.ok(!host.living().some(({ id }) => id === lost.instance_id));
+  assertConverged(host, "an orphan");
+});
+
+test("a VMM without a record is left alone while some record cannot be read", async () => {
+  const host = await deployed();
+  const lost = withStatus(host, "running");
+  host.forget(lost.instance_id);
+  host.corrupt.push({ path: "/state/tenants/demo/pools/workers/pool.json", problem: "cut off" });
+  await scalePool(host.context(), workers, {});
+  assert.ok(host.living().some(({ id }) => id === lost.instance_id));
+});
+
+test("the net id of a tenant whose record cannot be read is given to nobody", async () => {
+  const host = await deployed();
+  const node = host.context();
+  await node.store.useNetId(7);
+  host.corrupt.push({ path: "/state/tenants/broken/tenant.json", problem: "cut off" });
+  const other = parseTenantId("other");
+  await assert.rejects(createTenant(node, { tenant: other, netId: 7 }), (error) => {
+    assert.ok(error instanceof ConflictError);
+    assert.match(error.message, /net id 7 .*broken\/tenant\.json/);
+    return true;
+  });
+  assert.equal((await createTenant(node, { tenant: other })).net_id, 2);
+  const third = parseTenantId("third");
+  assert.equal((await createTenant(node, { tenant: third, netId: 9 })).net_id, 9);
 });

@@ -79,8 +79,8 @@ export class HostDrives implements Drives {
     return { config, secrets, data };
   }
 
-  async release(instance: InstanceAddress): Promise<void> {
-    const { runDir } = this.folders(instance);
+  async release({ instance }: Pick<InstanceAddress, "instance">): Promise<void> {
+    const runDir = join(instanceRunRoot(this.#roots), instance);
     if ((await mountPoints()).includes(runDir)) {
       // Lazily: another command may just look at the channel's lock in it, and must not keep it here.
       await this.#exec.run("umount", ["--lazy", runDir], { timeoutMs: toolTimeoutMs });
