@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import {
@@ -143,6 +144,25 @@ test("a tenant without a log has none", async () => {
   assert.equal(await log.head(acme), undefined);
 });
 
+/** The line with another name in it, sealed anew as whoever knows the form can do. */
+function forge(line: string, previous?: string): string {
+  const { hash: _, ...fields } = JSON.parse(line) as Record<string, unknown>;
+  const chained = previous === undefined ? fields : { ...fields, previous };
+  const body = JSON.stringify({ ...chained }).replace("name-", "forged-");
+  const hash = createHash("sha256").update(body).digest("hex");
+  return `${body.slice(0, -1)},"hash":"${hash}"}`;
+}
+
+/** Lines forged one after the other, so that each follows the one before. */
+function rewrite(lines: readonly string[]): string[] {
+  let previous: string | undefined;
+  return lines.map((line) => {
+    const forged = forge(line, previous);
+    previous = (JSON.parse(forged) as { hash: string }).hash;
+    return forged;
+  });
+}
+
 const tampering: readonly (readonly [
   what: string,
   says: RegExp,
@@ -160,6 +180,17 @@ const tampering: readonly (readonly [
       changeLines(roots, (lines) =>
         lines.map((line, n) => (n === 1 ? line.replace(",", ", ") : line)),
       ),
+  ],
+  [
+    "a line that was exchanged for one with a hash that fits it",
+    /^4: it does not follow the line before it: one was exchanged$/,
+    (roots) =>
+      changeLines(roots, (lines) => lines.map((line, n) => (n === 2 ? forge(line) : line))),
+  ],
+  [
+    "an end that was written anew, every hash fitting",
+    /^-: number 5 of the log is not the line that the head was signed for$/,
+    (roots) => changeLines(roots, (lines) => [...lines.slice(0, 2), ...rewrite(lines.slice(2))]),
   ],
   [
     "a removed line",
