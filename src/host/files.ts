@@ -35,6 +35,24 @@ export async function writeFileAtomic(
   await syncFolder(folder);
 }
 
+const temporaryName = /^\.[^/]+\.[0-9a-f]{12}\.tmp$/;
+
+/** Removes the temporary files of `writeFileAtomic` below a folder, and folders that held nothing else. The caller knows that nobody writes there. */
+export async function removeHalfWritten(folder: string): Promise<void> {
+  let names: string[];
+  try {
+    names = await readdir(folder, { recursive: true });
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return;
+    throw error;
+  }
+  for (const name of names) {
+    if (!temporaryName.test(basename(name))) continue;
+    await rm(join(folder, name), { force: true });
+    await removeFolderIfEmpty(dirname(join(folder, name)));
+  }
+}
+
 /** Makes the names in a folder durable. */
 export async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, "r");

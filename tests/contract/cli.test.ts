@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFile, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { NetNamespace } from "../hosts/net-namespace.ts";
 import { type MvmResult, type TestRoots, emptyRoots } from "../test-host.ts";
 
@@ -70,6 +71,15 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
     ["pool destroy acme/web", 2, /--yes/],
     ["instance exec i-00000001", 2, /no command is given/],
     ["tenant secrets set acme --from-file /nonexistent", 2, /cannot be read/],
+    ["tenant update acme", 2, /nothing to update/],
+    ["tenant update acme --max-pools x", 2, /whole number/],
+    ["tenant update acme --pinned --override 10x", 2, /"10x" is no length of time/],
+    ["tenant update acme --pinned --override 25h", 2, /longer than a day/],
+    ["tenant update acme --pinned --override 10m", 2, /managed on this node/],
+    ["pool update acme/web", 2, /nothing to update/],
+    ["pool update acme/web --cpus 0", 2, /whole number from 1/],
+    ["events acme --verify --follow", 2, /exclude each other/],
+    ["explain acme/web/x", 2, /"x" is not an instance id/],
     ["tenant info nobody", 3, /there is no tenant nobody/],
     ["pool info acme/nothing", 3, /there is no pool acme\/nothing/],
     ["pool list --tenant nobody", 3, /there is no tenant nobody/],
@@ -77,6 +87,12 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
     ["instance info acme/web/i-0badc0de", 3, /there is no instance/],
     ["connect nobody", 3, /there is no tenant nobody/],
     ["new nothing demo", 3, /there is no template/],
+    ["events nobody", 3, /no audit log of a tenant nobody/],
+    ["explain nobody", 3, /there is no tenant nobody/],
+    ["explain i-0badc0de", 3, /there is no instance i-0badc0de/],
+    ["instance stats i-0badc0de", 3, /there is no instance i-0badc0de/],
+    ["tenant update nobody --pinned", 3, /there is no tenant nobody/],
+    ["pool update acme/web --role gateway", 4, /role is fixed/],
     ["tenant create acme", 4, /acme exists already/],
     ["tenant create other --net-id 1", 4, /acme/],
     ["tenant create other --subnet 10.240.1.0/24", 4, /acme/],
@@ -85,6 +101,7 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
     ["pool scale acme/web --running 3", 5, /quota max_running allows 2: 0 used, 3 asked/],
     ["pool scale acme/web --warm 9", 5, /quota max_warm allows 8/],
     ["pool scale acme/web --running 3 --dry-run", 5, /max_running/],
+    ["tenant update acme --max-pools 0", 5, /max_pools allows 0: 1 used, 0 asked/],
     ["doctor", 7, /^/],
   ];
   for (const [command, exitCode, says] of failures) {
@@ -96,6 +113,93 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
       if (exitCode !== 7) assert.equal(stdout, "");
     });
   }
+
+  it("the audit trail tells of it all, and a changed line is named with exit code 6", async () => {
+    const { stdout } = await mvm("events acme --json --last 1000");
+    const told = JSON.parse(stdout) as { sequence: number; type: string; by: string }[];
+    assert.deepEqual(
+      told.map(({ sequence }) => sequence),
+      told.map((_, index) => index + 1),
+    );
+    assert.deepEqual(
+      told.slice(0, 2).map(({ type }) => type),
+      ["TenantCreated", "PoolCreated"],
+    );
+    assert.ok(told.some(({ type }) => type === "QuotaRefused"));
+    assert.ok(!stdout.includes(canary));
+    // This node was not prepared and has no key: that is all that is wrong.
+    const unsigned = await mvm("events acme --verify --json");
+    assert.equal(unsigned.exitCode, 6);
+    const { problems } = JSON.parse(unsigned.stdout) as { problems: { problem: string }[] };
+    assert.deepEqual(
+      problems.map(({ problem }) => problem),
+      ["the head is not signed: this node has no key. Make one with: mvm add host"],
+    );
+    const path = join(roots.stateDir, "tenants/acme/audit.log");
+    const text = await readFile(path, "utf8");
+    await writeFile(path, text.replace("PoolCreated", "PoolCreatex"));
+    const changed = await mvm("events acme --verify");
+    assert.equal(changed.exitCode, 6);
+    assert.match(changed.stderr, /^line 2: its hash does not fit its content: it was changed$/m);
+    await writeFile(path, text);
+  });
+
+  it("events --follow shows what comes, a line each", async () => {
+    const following = roots.mvm(["events", "acme", "--last", "1", "--follow", "--json"], {
+      namespace,
+      timeoutMs: 6000,
+    });
+    await delay(2500);
+    await succeeds("tenant update acme --max-warm 7");
+    const { stdout } = await following;
+    const lines = stdout.trim().split("\n");
+    assert.equal(lines.length, 2);
+    const { type, fields } = JSON.parse(lines[1] ?? "") as { type: string; fields: unknown };
+    assert.deepEqual([type, fields], ["TenantUpdated", { changes: ["max_warm: 8 → 7"] }]);
+  });
+
+  it("what a document manages is changed with an override only, and that is shown", async () => {
+    const path = join(roots.stateDir, "tenants/acme/pools/web/pool.json");
+    const text = await readFile(path, "utf8");
+    await writeFile(path, text.replace('"local"', '"document"'));
+    const refused = await mvm("pool update acme/web --pinned");
+    assert.equal(refused.exitCode, 4);
+    assert.match(refused.stderr, /managed by a document[^]*--override 10m/);
+    await succeeds("pool update acme/web --pinned --override 10m");
+    for (const command of ["pool info acme/web", "explain acme/web"]) {
+      assert.match(await succeeds(command), /overridden until 20/, command);
+    }
+    assert.match(await succeeds("connect acme"), /Overridden by hand:\n {2}acme\/web until 20/);
+    assert.match(await succeeds("events acme"), /DocumentOverridden {2}acme\/web/);
+    await writeFile(path, text);
+  });
+
+  it("updates say what differs, and a dry run changes nothing", async () => {
+    assert.equal(
+      await succeeds("pool update acme/web --cpus 2 --min-running 5 --dry-run"),
+      "vcpus: 1 → 2\nmin_running_seconds: 60 → 5\n",
+    );
+    assert.equal(
+      await succeeds("pool update acme/web --cpus 1 --dry-run"),
+      "acme/web is as asked already\n",
+    );
+    const said = await json("tenant update acme --max-warm 8 --json");
+    assert.deepEqual(said, { object: "acme", changes: ["max_warm: 7 → 8"], dry_run: false });
+  });
+
+  it("a pool is explained, and the node measured, on a machine without any instance", async () => {
+    const text = await succeeds("explain acme/web");
+    assert.match(text, /0 running, 0 warm and 0 sleeping are wanted/);
+    assert.match(text, /max_pools +1 +2/);
+    const stats = (await json("node stats --json")) as {
+      host: { memory_total_mib: number };
+      tenants: { tenant_id: string; audit_head: { sequence: number } }[];
+    };
+    assert.ok(stats.host.memory_total_mib > 100);
+    assert.equal(stats.tenants[0]?.tenant_id, "acme");
+    assert.ok((stats.tenants[0]?.audit_head.sequence ?? 0) > 2);
+    assert.match(await succeeds("node stats"), /^acme +0\/0 +0\/0/m);
+  });
 
   it("a refusal leaves no tenant, pool or net id behind", async () => {
     assert.deepEqual(
@@ -162,6 +266,8 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
       "template",
       "created_at",
       "destroying",
+      "pinned",
+      "override_until",
     ]);
     assert.equal(info["subnet"], "10.240.1.0/24");
     assert.equal(info["gateway"], "10.240.1.1");
@@ -177,11 +283,22 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
     assert.ok(Number.isFinite(Date.parse(String(created_at))));
     assert.deepEqual(info, {
       address: "acme/web",
+      managed_by: "local",
       role: "worker",
       flake_ref: "builtin:hello",
       profile: "minimal",
       instance_resources: { vcpus: 1, mem_mib: 512, data_disk_mib: 0 },
       desired_counts: { running: 0, warm: 0, sleeping: 0 },
+      runtime_policy: {
+        min_running_seconds: 60,
+        min_warm_seconds: 30,
+        drain_timeout_seconds: 30,
+        graceful_shutdown_seconds: 15,
+      },
+      egress: { mode: "open" },
+      pinned: false,
+      critical: false,
+      override_until: null,
       revisions: [],
       instances: 0,
     });
@@ -315,11 +432,16 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
     await succeeds("tenant destroy broken --yes");
   });
 
-  it("a tenant that is destroyed leaves no file of its own", async () => {
+  it("a tenant that is destroyed leaves nothing but its audit log", async () => {
     await succeeds("tenant create brief");
     await succeeds("pool create brief/web --flake builtin:hello");
     await succeeds("tenant secrets set brief --from-file -", JSON.stringify({ KEY: canary }));
     await succeeds("tenant destroy brief --force --wipe-volumes --yes");
-    assert.ok(!(await readdir(join(roots.stateDir, "tenants"))).includes("brief"));
+    assert.deepEqual(await readdir(join(roots.stateDir, "tenants/brief")), [
+      "audit.head",
+      "audit.log",
+    ]);
+    assert.match(await succeeds("events brief --last 1"), /TenantDestroyed/);
+    assert.equal(((await json("doctor --leaks --json")) as unknown[]).length, 0);
   });
 });

@@ -125,6 +125,36 @@ describe("two tenants with hello workers", () => {
     assert.doesNotMatch(listed, new RegExp(canary));
   });
 
+  it("measures an instance by its VMM, its guest, its disk and its port", async () => {
+    const [first] = await of("acme");
+    assert.ok(first);
+    const stats = JSON.parse(await node.mvm("instance", "stats", first.address, "--json")) as {
+      vmm: { pid: number; cpu_seconds: number; resident_mib: number };
+      guest: { memory_available_mib: number; services: { health: string }[] };
+      traffic: { received_bytes: number; sent_bytes: number };
+    };
+    assert.equal(stats.vmm.pid, first.pid);
+    assert.ok(stats.vmm.cpu_seconds > 0 && stats.vmm.resident_mib > 30, JSON.stringify(stats));
+    const available = stats.guest.memory_available_mib;
+    assert.ok(available > 0 && available < 256, JSON.stringify(stats));
+    assert.ok(stats.guest.services.every(({ health }) => health === "healthy"));
+    assert.ok(stats.traffic.received_bytes > 0 && stats.traffic.sent_bytes > 0);
+    const all = JSON.parse(await node.mvm("node", "stats", "--json")) as {
+      vmms: { count: number };
+    };
+    assert.equal(all.vmms.count, 3);
+  });
+
+  it("explains an instance with its guest's health, its console and what happened to it", async () => {
+    const [first] = await of("acme");
+    assert.ok(first);
+    const text = await node.mvm("explain", first.address);
+    assert.match(text, /it is running since/);
+    assert.match(text, /its guest is healthy/);
+    assert.match(text, /InstanceTransition .* from=ready {2}to=running/);
+    assert.match(text, /Last console lines:\n {2}\S/);
+  });
+
   it("pauses an instance and lets it run again at the same address", async () => {
     const [first] = await of("acme");
     assert.ok(first);
@@ -195,7 +225,10 @@ describe("two tenants with hello workers", () => {
     const links = await node.namespace.run("ip", ["-brief", "link"]);
     assert.deepEqual(links.trim().split("\n").length, 1, links);
     assert.equal((await node.namespace.run("nft", ["list", "ruleset"])).trim(), "");
-    assert.deepEqual(await readdir(join(node.roots.stateDir, "tenants")), []);
+    for (const tenant of ["acme", "zenith"]) {
+      const left = await readdir(join(node.roots.stateDir, "tenants", tenant));
+      assert.deepEqual(left, ["audit.head", "audit.log"]);
+    }
     assert.deepEqual(await readdir(join(node.roots.runDir, "i")), []);
     const images = await readdir(join(node.roots.stateDir, "images"));
     assert.deepEqual(

@@ -8,7 +8,13 @@ import { type Pool, poolForm } from "../../domain/pool.ts";
 import { type RecordForm, parseRecord } from "../../domain/record-form.ts";
 import { type Tenant, tenantForm } from "../../domain/tenant.ts";
 import type { CorruptFile, NodeRecords, Store, TenantRecords } from "../../ports/store.ts";
-import { readFileIfAny, removeFolderIfEmpty, writeFileAtomic, isErrno } from "../files.ts";
+import {
+  isErrno,
+  readFileIfAny,
+  removeFolderIfEmpty,
+  removeHalfWritten,
+  writeFileAtomic,
+} from "../files.ts";
 import { type Roots, instanceFolder, poolFolder, tenantFolder, tenantsFolder } from "../roots.ts";
 
 const networksSchema = z.strictObject({
@@ -19,6 +25,8 @@ const networksSchema = z.strictObject({
 /** Keeps the node's records as JSON files under the state folder. */
 export class FileStore implements Store {
   readonly #roots: Roots;
+  /** Tenants whose folder this process has rid of what dead writers left. */
+  readonly #swept = new Set<string>();
 
   constructor(roots: Roots) {
     this.#roots = roots;
@@ -35,21 +43,25 @@ export class FileStore implements Store {
   }
 
   async saveTenant(tenant: Tenant): Promise<void> {
+    await this.#sweepOnce(tenant.tenant_id);
     await save(join(tenantFolder(this.#roots, tenant.tenant_id), "tenant.json"), tenant);
   }
 
   async savePool(pool: Pool): Promise<void> {
     const folder = poolFolder(this.#roots, { tenant: pool.tenant_id, pool: pool.pool_id });
+    await this.#sweepOnce(pool.tenant_id);
     await save(join(folder, "pool.json"), pool);
   }
 
   async saveInstance(instance: Instance): Promise<void> {
+    await this.#sweepOnce(instance.tenant_id);
     await save(join(instanceFolder(this.#roots, addressOf(instance)), "instance.json"), instance);
   }
 
   async remove(
     address: { readonly tenant: TenantId } | PoolAddress | InstanceAddress,
   ): Promise<void> {
+    await this.#sweepOnce(address.tenant);
     if ("instance" in address) {
       await removeRecord(instanceFolder(this.#roots, address), "instance.json");
     } else if ("pool" in address) {
@@ -74,6 +86,13 @@ export class FileStore implements Store {
       await save(path, { schema_version: 1, used: [...used].toSorted((a, b) => a - b) });
     }
     return used;
+  }
+
+  /** The caller holds the tenant's lock, so what lies half-written in its folder is nobody's. */
+  async #sweepOnce(tenant: TenantId): Promise<void> {
+    if (this.#swept.has(tenant)) return;
+    this.#swept.add(tenant);
+    await removeHalfWritten(tenantFolder(this.#roots, tenant));
   }
 
   async #loadTenant(name: string, corrupt: CorruptFile[]): Promise<TenantRecords | undefined> {

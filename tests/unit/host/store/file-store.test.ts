@@ -265,3 +265,34 @@ test("a record that an older mvm wrote is read, and written in today's form with
   await store.saveTenant(aTenant());
   assert.match(await readFile(path, "utf8"), /"schema_version": 2/);
 });
+
+test("what writers that died left half-written is removed by the next change of that tenant", async () => {
+  await using roots = await TemporaryRoots.make();
+  await filledStore(roots);
+  const left = [
+    "acme/.tenant.json.0123456789ab.tmp",
+    "acme/.audit.head.0123456789ab.tmp",
+    "acme/pools/web/.pool.json.0123456789ab.tmp",
+    "acme/pools/web/instances/i-00000002/.instance.json.0123456789ab.tmp",
+    "acme/pools/web/instances/i-00000077/.instance.json.0123456789ab.tmp",
+    "zenith/.tenant.json.0123456789ab.tmp",
+  ];
+  await mkdir(pathOf(roots, "acme/pools/web/instances/i-00000077"));
+  for (const name of left) await writeFile(pathOf(roots, name), "{");
+  const kept = "acme/pools/web/instances/i-00000002/data.ext4.tmp";
+  await writeFile(pathOf(roots, kept), "not the store's");
+  const store = new FileStore(roots);
+  await store.load();
+  assert.equal((await temporaryFiles(roots)).length, left.length + 1, "reading removes nothing");
+  await store.savePool(aPool("db"));
+  assert.deepEqual(await temporaryFiles(roots), [kept, "zenith/.tenant.json.0123456789ab.tmp"]);
+  assert.deepEqual(await readdir(pathOf(roots, "acme/pools/web/instances")), [
+    "i-00000002",
+    "i-00000009",
+  ]);
+});
+
+async function temporaryFiles(roots: TemporaryRoots): Promise<string[]> {
+  const names = await readdir(pathOf(roots), { recursive: true });
+  return names.filter((name) => name.endsWith(".tmp")).toSorted();
+}
