@@ -35,9 +35,11 @@ interface Adapters {
 async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Promise<Adapters> {
   const [
     { HostExec },
+    { HttpsDownload },
     { HostDrives },
     { HostGuestLink },
     { lastLogLines },
+    { LinuxBuilderNetwork },
     { LinuxNetwork },
     { LinuxHostSetup },
     { requirePlatform },
@@ -59,9 +61,11 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
     { CrashPoints },
   ] = await Promise.all([
     import("./host/exec.ts"),
+    import("./host/https-download.ts"),
     import("./host/drives/host-drives.ts"),
     import("./host/guest-link.ts"),
     import("./host/log-files.ts"),
+    import("./host/net/builder-network.ts"),
     import("./host/net/linux-network.ts"),
     import("./host/setup/linux-host-setup.ts"),
     import("./host/setup/platform-file.ts"),
@@ -99,6 +103,12 @@ async function buildAdapters(roots: Roots, out: Output, signal: AbortSignal): Pr
       vmm,
       uid: vmUids.builder,
       builtBy: `mvm ${version}`,
+      download: new HttpsDownload(),
+      network: new LinuxBuilderNetwork({
+        exec,
+        stateDir: roots.stateDir,
+        withNode: (what, work) => locks.withNode(what, work),
+      }),
       now: () => new Date(systemClock.nowMs()),
     }),
   );

@@ -25,6 +25,7 @@ import { poolDestroy } from "./commands/pool/destroy.ts";
 import { poolInfo } from "./commands/pool/info.ts";
 import { poolList } from "./commands/pool/list.ts";
 import { poolUpdate } from "./commands/pool/update.ts";
+import { poolRollback } from "./commands/pool/rollback.ts";
 import { poolScale } from "./commands/pool/scale.ts";
 import { tenantCreate } from "./commands/tenant/create.ts";
 import { tenantDestroy } from "./commands/tenant/destroy.ts";
@@ -75,6 +76,7 @@ export function buildCommandLine(version: string): Application<CliContext> {
           update: poolUpdate,
           scale: poolScale,
           build: poolBuild,
+          rollback: poolRollback,
           destroy: poolDestroy,
         },
       }),

@@ -55,6 +55,7 @@ export type AuditEvent =
       readonly flake_ref: string;
       readonly locked_url: string;
     })
+  | (Of<"ImageRolledBack"> & { readonly revision: string; readonly from: string })
   | (Of<"ActionFailed"> & { readonly action: string; readonly cause: string })
   /** A writer died between a line and the head that covers it; `torn_bytes` of a half-written line were removed. */
   | (Of<"AuditRecovered"> & { readonly lines: number; readonly torn_bytes: number })

@@ -137,3 +137,8 @@ export function vmmOf(instance: Instance): VmmRecord | undefined {
 export function statusOf(instance: Instance): InstanceStatus {
   return instance.state.status;
 }
+
+/** The image that must stay while the instance is in its state, whatever its pool's current one is. */
+export function imageOf(instance: Instance): string | undefined {
+  return vmmOf(instance)?.revision;
+}

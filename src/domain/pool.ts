@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { type EgressPolicy, egressSchema, openEgress } from "./egress.ts";
+import { ConflictError, NotFoundError, UsageError } from "./errors.ts";
 import { type PoolId, type TenantId, parsePoolId, parseTenantId } from "./ids.ts";
 import type { RecordForm } from "./record-form.ts";
 import { type Role, parseRole } from "./roles.ts";
@@ -138,3 +139,36 @@ export const poolForm: RecordForm<Pool> = {
     }),
   },
 };
+
+/** A profile, which is also the name of a package of a flake. @throws UsageError */
+export function parseProfile(text: string): string {
+  if (/^[A-Za-z0-9_][\w-]{0,63}$/.test(text)) return text;
+  throw new UsageError(`"${text}" is not a profile`, {
+    hint: "use at most 64 letters, digits, - and _",
+  });
+}
+
+/** The revisions of a pool once `hash` is the current one: newest first, no more than are kept. */
+export function withCurrentRevision(revisions: readonly string[], hash: string): string[] {
+  return [hash, ...revisions.filter((other) => other !== hash)].slice(0, keptRevisions);
+}
+
+/**
+ * The revision of a pool that a hash or the beginning of one means.
+ * @throws NotFoundError when the pool has none such; ConflictError when it has several.
+ */
+export function findRevision(revisions: readonly string[], prefix: string): string {
+  const [found, ...others] = revisions.filter((hash) => hash.startsWith(prefix));
+  const known = revisions.map((hash) => hash.slice(0, 12)).join(", ");
+  if (found === undefined) {
+    throw new NotFoundError(`the pool has no image ${prefix}`, {
+      hint: known === "" ? "it has none yet" : `it has: ${known}`,
+    });
+  }
+  if (others.length > 0) {
+    throw new ConflictError(`${prefix} means more than one image of the pool`, {
+      hint: `give more of it: ${known}`,
+    });
+  }
+  return found;
+}

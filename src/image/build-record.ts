@@ -1,5 +1,7 @@
-import { mkdir, readFile, rename, rm } from "node:fs/promises";
+import { createReadStream, createWriteStream } from "node:fs";
+import { mkdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
 import { z } from "zod";
 import { isErrno, listFolderIfAny, readFileIfAny, writeFileAtomic } from "../host/files.ts";
 
@@ -25,6 +27,8 @@ const recordSchema: z.ZodType<BuildRecord> = z.strictObject({
 
 const buildIdPattern = /^b-[0-9a-f]{8}$/;
 const maxFailuresKept = 20;
+const recordWithinMs = 60_000;
+const maxLogBytes = 4 * 1024 ** 2;
 
 /** The folders of builds below `<stateDir>/builds/`. */
 export class BuildFolders {
@@ -56,10 +60,11 @@ export class BuildFolders {
     await mkdir(kept, { recursive: true, mode: 0o700 });
     const log = join(kept, "console.log");
     try {
-      await rename(join(this.folder(buildId), "logs", "console.log"), log);
+      const printed = join(this.folder(buildId), "logs", "console.log");
+      await copyEnd(printed, log, maxLogBytes);
     } catch (error) {
-      // It failed before its VMM had printed anything.
-      if (!isErrno(error, "ENOENT")) throw error;
+      // It failed before its VMM had printed anything, or on a disk that is full.
+      if (!isErrno(error, "ENOENT") && !isErrno(error, "ENOSPC")) throw error;
     }
     await this.#forgetOldest(key);
     return log;
@@ -75,7 +80,9 @@ export class BuildFolders {
     for (const name of await listFolderIfAny(this.#root)) {
       if (!buildIdPattern.test(name)) continue;
       const text = await readFileIfAny(join(this.#root, name, "build.json"));
-      builds.set(name, text !== undefined && (await isOwned(text)));
+      const isAlive =
+        text === undefined ? await isNew(join(this.#root, name)) : await isOwned(text);
+      builds.set(name, isAlive);
     }
     return builds;
   }
@@ -86,6 +93,24 @@ export class BuildFolders {
     for (const name of others.slice(0, Math.max(0, kept.length - maxFailuresKept))) {
       await rm(join(this.#root, name), { recursive: true, force: true });
     }
+  }
+}
+
+/** Copies the last `maxBytes` of a file. */
+async function copyEnd(source: string, target: string, maxBytes: number): Promise<void> {
+  const { size } = await stat(source);
+  const start = Math.max(0, size - maxBytes);
+  await pipeline(createReadStream(source, { start }), createWriteStream(target, { mode: 0o600 }));
+}
+
+/** A build makes its folder and then writes its record into it: a folder without one may be a moment old. */
+async function isNew(folder: string): Promise<boolean> {
+  try {
+    return Date.now() - (await stat(folder)).mtimeMs < recordWithinMs;
+  } catch (error) {
+    // It was removed since it was listed.
+    if (isErrno(error, "ENOENT")) return false;
+    throw error;
   }
 }
 

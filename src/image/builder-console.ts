@@ -3,6 +3,8 @@ import { OperationError } from "../domain/errors.ts";
 import { isErrno } from "../host/files.ts";
 
 const maxReadBytes = 256 * 1024;
+/** A build that prints faster than this is read must not keep its watcher from looking at the clock. */
+const maxReadsPerPoll = 64;
 const maxLineCharacters = 300;
 const linesKept = 200;
 
@@ -30,10 +32,26 @@ export class BuilderConsole {
     return this.#lines;
   }
 
+  /** How much was printed, as far as it was read. */
+  get bytesRead(): number {
+    return this.#position;
+  }
+
+  /** Whether the builder's kernel had to end a program for want of memory. */
+  get outOfMemory(): boolean {
+    return this.#lines.some((line) => /Out of memory: Killed process/.test(line));
+  }
+
+  /** Whether the builder found its Nix store broken after a failure. */
+  get storeBroken(): boolean {
+    return this.#lines.includes("mvm-builder: the Nix store is broken");
+  }
+
   /** The derivation that failed, by its name, when Nix named one. */
   get failedDerivation(): string | undefined {
     for (const line of this.#lines.toReversed()) {
-      const name = /builder for '\/nix\/store\/[0-9a-z]{32}-([\w+.?=-]{1,211})' failed/.exec(line);
+      const name =
+        /builder for '\/nix\/store\/[0-9a-z]{32}-([\w+.?=-]{1,211}?)(?:\.drv)?' failed/.exec(line);
       if (name?.[1] !== undefined) return name[1];
     }
     return undefined;
@@ -46,7 +64,8 @@ export class BuilderConsole {
 
   /** Reads what was printed since the last call. @throws OperationError when so much was printed that the log lost its beginning. */
   async poll(): Promise<void> {
-    for (let more = true; more;) {
+    let chunks = 0;
+    for (let more = true; more && chunks < maxReadsPerPoll; chunks += 1) {
       const chunk = await this.#read();
       more = chunk.length === maxReadBytes;
       const lines = (this.#rest + chunk.toString("latin1")).split("\n");

@@ -1,5 +1,5 @@
 import { chmod, copyFile, lstat, mkdir, readFile, readlink, symlink } from "node:fs/promises";
-import { isAbsolute, join } from "node:path";
+import { dirname, isAbsolute, join, normalize } from "node:path";
 import { NotFoundError, OperationError, UsageError } from "../domain/errors.ts";
 import { isErrno } from "../host/files.ts";
 import { parseProfiles, type Profiles } from "./profiles.ts";
@@ -13,6 +13,7 @@ export interface FlakeSource {
   readonly url: string;
 }
 
+const maxProfilesBytes = 256 * 1024;
 const builtinName = /^builtin:([a-z0-9][a-z0-9-]{0,40})$/;
 
 /** Finds the folder of a flake reference. @throws UsageError, NotFoundError, OperationError. */
@@ -36,13 +37,12 @@ export async function findFlake(flakeRef: string, projectDir: string): Promise<F
     return { flakeRef, folder: path, url: `path:${path}` };
   }
   if (/^[a-z][a-z0-9+.-]*:/.test(flakeRef)) {
-    throw new OperationError(
-      `"${flakeRef}" has to be fetched, and a builder has no network in this release`,
-      { hint: "fetch it into a folder and name that: path:/absolute/folder" },
-    );
+    throw new OperationError(`"${flakeRef}" is of a kind that mvm does not fetch`, {
+      hint: "use github:<owner>/<repo>, or fetch it into a folder and name that: path:/folder",
+    });
   }
   throw new UsageError(`"${flakeRef}" is not a flake reference`, {
-    hint: "use builtin:<name>, path:/absolute/folder or an absolute path",
+    hint: "use builtin:<name>, github:<owner>/<repo>, path:/absolute/folder or an absolute path",
   });
 }
 
@@ -51,8 +51,15 @@ export async function copyFlake(source: FlakeSource, target: string): Promise<vo
   for await (const node of walk(source.folder, "", isNotBuilt)) {
     const place = join(target, node.name);
     if (node.kind === "folder") await mkdir(place, { recursive: true, mode: 0o755 });
-    else if (node.kind === "link") await symlink(await readlink(node.path), place);
-    else {
+    else if (node.kind === "link") {
+      const link = await readlink(node.path);
+      if (leadsOut(node.name, link)) {
+        throw new UsageError(`${node.path} is a link out of the flake, to ${link}`, {
+          hint: "a flake is copied without what lies around it: put the file into its folder",
+        });
+      }
+      await symlink(link, place);
+    } else {
       await copyFile(node.path, place);
       await chmod(place, node.executable ? 0o755 : 0o644);
     }
@@ -64,10 +71,26 @@ export function isNotBuilt(name: string): boolean {
   return name === ".git";
 }
 
-/** What `mvm-profiles.toml` beside the flake says; nothing when there is none. */
+/** What `mvm-profiles.toml` beside the flake says; nothing when there is none. @throws UsageError */
 export async function readProfiles(folder: string): Promise<Profiles> {
   const path = join(folder, "mvm-profiles.toml");
-  return (await hasFile(path)) ? parseProfiles(await readFile(path, "utf8")) : {};
+  try {
+    const { size } = await lstat(path);
+    // A link could lead to another file for the key of a build than for the build.
+    if (!(await hasFile(path))) throw new UsageError(`${path} is not a plain file`);
+    if (size > maxProfilesBytes) {
+      throw new UsageError(`${path} is larger than ${maxProfilesBytes} bytes`);
+    }
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return {};
+    throw error;
+  }
+  return parseProfiles(await readFile(path, "utf8"));
+}
+
+/** Whether a link at `name` of a tree points to something outside of it. */
+function leadsOut(name: string, link: string): boolean {
+  return isAbsolute(link) || normalize(join(dirname(name), link)).split("/")[0] === "..";
 }
 
 async function hasFile(path: string): Promise<boolean> {

@@ -6,7 +6,7 @@ import { isErrno } from "../host/files.ts";
 import type { Exec } from "../ports/exec.ts";
 import { makeExt4 } from "./ext4.ts";
 import { writeInitramfs } from "./initramfs.ts";
-import type { ServiceDefinition } from "./profiles.ts";
+import type { ServiceDefinition } from "./services.ts";
 import { plainModes } from "./tree.ts";
 
 /** Where things are that every image is made of. */
@@ -64,13 +64,38 @@ export async function writeRootfs(
 ): Promise<void> {
   const { tree } = options;
   const signalOption = options.signal === undefined ? {} : { signal: options.signal };
+  await layGuestBase(exec, places, { tree, role: options.role, ...signalOption });
+  for (const service of options.services) {
+    const text = `${JSON.stringify(service, null, 2)}\n`;
+    const path = join(tree, "etc/mvm/services", `${service.name}.json`);
+    await writeFile(path, text);
+    await chmod(path, 0o644);
+  }
+  await makeRootfs(exec, { tree, image: options.image, ...signalOption });
+}
+
+/** A root file system of a whole tree, as ext4. */
+export async function makeRootfs(
+  exec: Exec,
+  options: { readonly tree: string; readonly image: string; readonly signal?: AbortSignal },
+): Promise<void> {
+  await makeExt4({ exec, label: "mvm-rootfs", ...options });
+}
+
+/** Fills `tree` with the guest base and the programs of a role; what was unpacked into its store stays. */
+export async function layGuestBase(
+  exec: Exec,
+  places: ImagePlaces,
+  options: { readonly tree: string; readonly role: Role; readonly signal?: AbortSignal },
+): Promise<void> {
+  const { tree } = options;
   for (const source of [
     join(places.payloads, "base", "tree"),
     join(places.project, "nix", "guest", "rootfs"),
   ]) {
     await exec.run("cp", ["-a", "--no-preserve=ownership", "--", `${source}/.`, tree], {
       timeoutMs: copyTimeoutMs,
-      ...signalOption,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
   }
   for (const path of mountPoints) await mkdir(join(tree, path), { recursive: true });
@@ -79,15 +104,11 @@ export async function writeRootfs(
   for (const name of guestPrograms(options.role)) {
     await copyFile(join(places.project, "dist", "guest", name), join(programs, name));
   }
-  for (const service of options.services) {
-    const text = `${JSON.stringify(service, null, 2)}\n`;
-    await writeFile(join(tree, "etc/mvm/services", `${service.name}.json`), text);
-  }
   // What was unpacked has its modes already.
   await plainModes(tree, (name) => name === join("nix", "store"));
+  await chmod(join(tree, "nix", "store"), 0o755);
   await chmod(join(tree, "tmp"), 0o1777);
   await chmod(join(tree, "root"), 0o700);
-  await makeExt4({ exec, tree, image: options.image, label: "mvm-rootfs", ...signalOption });
 }
 
 /** @throws HostLacksError that says how to get what is missing. */

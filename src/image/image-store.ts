@@ -13,7 +13,7 @@ import {
 } from "node:fs/promises";
 import { join } from "node:path";
 import { OperationError } from "../domain/errors.ts";
-import { revisionSchema, type Revision, type RevisionFile } from "../domain/revision.ts";
+import { parseRevision, type Revision, type RevisionFile } from "../domain/revision.ts";
 import {
   isErrno,
   listFolderIfAny,
@@ -52,10 +52,9 @@ export class ImageStore {
   async read(hash: string): Promise<Revision | undefined> {
     const folder = join(this.#root, hash);
     const text = await readFileIfAny(join(folder, "revision.json"));
-    if (text === undefined) return undefined;
-    const parsed = revisionSchema.safeParse(JSON.parse(text));
-    if (!parsed.success || parsed.data.hash !== hash) return undefined;
-    const { kernel, initrd, rootfs } = parsed.data;
+    const revision = text === undefined ? undefined : parseRevision(text);
+    if (revision === undefined || revision.hash !== hash) return undefined;
+    const { kernel, initrd, rootfs } = revision;
     const expected: readonly [FileName, RevisionFile][] = [
       ["kernel", kernel],
       ["initrd", initrd],
@@ -64,12 +63,12 @@ export class ImageStore {
     for (const [name, file] of expected) {
       if ((await sizeOf(join(folder, name))) !== file.sizeBytes) return undefined;
     }
-    return parsed.data;
+    return revision;
   }
 
   /** An empty folder to make `kernel`, `initrd` and `rootfs.ext4` in. */
   async begin(buildId: string): Promise<string> {
-    const folder = join(this.#root, `${unfinishedPrefix}${buildId}`);
+    const folder = this.#unfinishedFolder(buildId);
     await mkdir(join(this.#root, "by-key"), { recursive: true, mode: 0o755 });
     await rm(folder, { recursive: true, force: true });
     await mkdir(folder, { mode: 0o755 });
@@ -88,7 +87,7 @@ export class ImageStore {
       throw new OperationError("an image needs a kernel, an initrd and a root file system");
     }
     const hash = revisionHash(kernel, initrd, rootfs);
-    const revision: Revision = { schema_version: 1, hash, kernel, initrd, rootfs, ...about };
+    const revision: Revision = { schema_version: 2, hash, kernel, initrd, rootfs, ...about };
     await writeFile(join(folder, "revision.json"), `${JSON.stringify(revision, null, 2)}\n`);
     for (const name of [...fileNames, "revision.json"]) await syncFile(join(folder, name));
     await syncFolder(folder);
@@ -97,19 +96,21 @@ export class ImageStore {
     return kept;
   }
 
-  /** Removes what unfinished builds left; `isAlive` says whether a build is still at work. */
-  async sweep(isAlive: (buildId: string) => boolean): Promise<string[]> {
-    const names = await this.unfinished(isAlive);
-    for (const name of names) await rm(join(this.#root, name), { recursive: true, force: true });
-    return names.map((name) => `unfinished image ${name}`);
+  /** The ids of all builds that have a folder from `begin` here. */
+  async unfinished(): Promise<string[]> {
+    const names = await listFolderIfAny(this.#root);
+    return names
+      .filter((name) => name.startsWith(unfinishedPrefix))
+      .map((name) => name.slice(unfinishedPrefix.length));
   }
 
-  /** The folders of images whose build died before they were whole. */
-  async unfinished(isAlive: (buildId: string) => boolean): Promise<string[]> {
-    const names = await listFolderIfAny(this.#root);
-    return names.filter(
-      (name) => name.startsWith(unfinishedPrefix) && !isAlive(name.slice(unfinishedPrefix.length)),
-    );
+  /** Removes the folder of a build from `begin`; that there is none is no error. */
+  async abandon(buildId: string): Promise<void> {
+    await rm(this.#unfinishedFolder(buildId), { recursive: true, force: true });
+  }
+
+  #unfinishedFolder(buildId: string): string {
+    return join(this.#root, `${unfinishedPrefix}${buildId}`);
   }
 
   async #place(folder: string, revision: Revision): Promise<Revision> {

@@ -1,37 +1,29 @@
-import { createHash, randomBytes } from "node:crypto";
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { ConflictError, HostLacksError, MvmError, OperationError } from "../domain/errors.ts";
+import { ConflictError, MvmError, OperationError } from "../domain/errors.ts";
+import type { TenantId } from "../domain/ids.ts";
 import type { Revision } from "../domain/revision.ts";
-import { isErrno, readFileIfAny, sha256OfFile } from "../host/files.ts";
+import { isErrno, readFileIfAny } from "../host/files.ts";
+import type { BuilderNetwork } from "../ports/builder-network.ts";
+import type { Download } from "../ports/download.ts";
 import type { Exec } from "../ports/exec.ts";
 import type { BuildRequest, ImageBuilder } from "../ports/image-builder.ts";
 import type { Vmm, VmmProcess } from "../ports/vmm.ts";
+import type { BuildAnswer } from "./build-answer.ts";
+import { addInputs, checkLocked, requireLocks } from "./build-inputs.ts";
+import { buildKey } from "./build-key.ts";
 import { BuildFolders } from "./build-record.ts";
-import { runBuilder } from "./builder-vm.ts";
-import {
-  copyFlake,
-  findFlake,
-  isNotBuilt,
-  readProfiles,
-  type FlakeSource,
-} from "./flake-source.ts";
-import {
-  checkGuestPrograms,
-  guestPrograms,
-  writeGuestInitrd,
-  writeRootfs,
-  type ImagePlaces,
-} from "./guest-image.ts";
+import { requireFree, runBuilder } from "./builder-vm.ts";
+import { checkExt4, checkKernel } from "./complete-image.ts";
+import { copyFlake, findFlake, readProfiles, type FlakeSource } from "./flake-source.ts";
+import { GithubFlakes, isGithubRef } from "./github-flake.ts";
+import { makeRootfs, writeGuestInitrd, writeRootfs, type ImagePlaces } from "./guest-image.ts";
 import { ImageStore, linkOrCopy } from "./image-store.ts";
-import {
-  chooseServices,
-  packageNames,
-  payloadInputs,
-  wantedPayloads,
-  type Profiles,
-} from "./profiles.ts";
-import { hashTree } from "./tree.ts";
+import { narHash } from "./nar.ts";
+import type { Profiles } from "./profiles.ts";
+import { chooseServices } from "./services.ts";
+import { StoreDisks } from "./store-disk.ts";
 import { unpackOutput } from "./unpack.ts";
 
 export interface MicrovmImageBuilderOptions {
@@ -46,12 +38,35 @@ export interface MicrovmImageBuilderOptions {
   /** For a revision's `built_by`. */
   readonly builtBy: string;
   readonly now: () => Date;
+  readonly download: Download;
+  readonly network: BuilderNetwork;
+  /** Where GitHub's API is; default GitHub itself. */
+  readonly githubApiUrl?: string;
   /** Whether a build that was done before is answered from the store. Default true. */
   readonly cache?: boolean;
 }
 
-/** Changes when an image made from the same parts would come out differently. */
-const pipelineVersion = 1;
+/** What a small image takes while it is built; a larger one ends when the disk is nearly full. */
+const leastFreeBytes = 1024 ** 3;
+
+/** One build under way: what it is of, and the folders it works in. */
+interface Build {
+  readonly source: FlakeSource;
+  readonly key: string;
+  readonly request: BuildRequest;
+  readonly buildId: string;
+  readonly folder: string;
+  readonly image: string;
+}
+
+/** What builds that died left, by what it is. */
+interface DeadBuilds {
+  readonly vmms: readonly VmmProcess[];
+  /** Build ids, here and below. */
+  readonly networks: readonly string[];
+  readonly images: readonly string[];
+  readonly folders: readonly string[];
+}
 
 /** Builds images with Nix in a microVM that lives for one build. */
 export class MicrovmImageBuilder implements ImageBuilder {
@@ -60,6 +75,8 @@ export class MicrovmImageBuilder implements ImageBuilder {
   readonly #store: ImageStore;
   readonly #folders: BuildFolders;
   readonly #runRoot: string;
+  readonly #github: GithubFlakes;
+  readonly #stores: StoreDisks;
 
   constructor(options: MicrovmImageBuilderOptions) {
     this.#options = options;
@@ -67,60 +84,74 @@ export class MicrovmImageBuilder implements ImageBuilder {
     this.#store = new ImageStore(options.stateDir);
     this.#folders = new BuildFolders(options.stateDir);
     this.#runRoot = join(options.runDir, "b");
+    this.#stores = new StoreDisks({ stateDir: options.stateDir, exec: options.exec });
+    this.#github = new GithubFlakes({
+      folder: join(options.stateDir, "flakes"),
+      download: options.download,
+      nowMs: () => options.now().getTime(),
+      ...(options.githubApiUrl === undefined ? {} : { apiUrl: options.githubApiUrl }),
+    });
   }
 
   async build(request: BuildRequest): Promise<Revision> {
-    const source = await findFlake(request.flakeRef, this.#options.projectDir);
-    const key = await this.#keyOf(source, request);
-    const ready = await this.#cached(key, request);
+    const source = await this.#find(request);
+    // What was built without a kept store is anybody's; what was built with one is its tenant's.
+    const shared = await buildKey(this.#places, source.folder, request);
+    const key = await buildKey(this.#places, source.folder, request, request.storeOf);
+    const ready = (await this.#cached(shared, request)) ?? (await this.#cached(key, request));
     return ready ?? (await this.#buildNew(source, key, request));
   }
 
-  /**
-   * Names all that an image is made of: the flake's content, profile, role, the payloads and mvm's own
-   * parts of the guest. 64 hex digits. @throws as `build` does before it starts a builder.
-   */
   async key(request: BuildRequest): Promise<string> {
-    return this.#keyOf(await findFlake(request.flakeRef, this.#options.projectDir), request);
+    const source = await this.#find(request);
+    return buildKey(this.#places, source.folder, request, request.storeOf);
+  }
+
+  async retainStores(tenants: ReadonlySet<TenantId>): Promise<void> {
+    await this.#stores.retain(tenants);
+  }
+
+  #find({ flakeRef, signal }: BuildRequest): Promise<FlakeSource> {
+    return isGithubRef(flakeRef)
+      ? this.#github.find(flakeRef, signal)
+      : findFlake(flakeRef, this.#options.projectDir);
   }
 
   async leftovers(): Promise<string[]> {
-    const { isAlive, vmms, buildIds } = await this.#dead();
-    return [
-      ...vmms.map(({ id }) => `builder microVM ${id}`),
-      ...buildIds.map((buildId) => `scratch files of build ${buildId}`),
-      ...(await this.#store.unfinished(isAlive)).map((name) => `unfinished image ${name}`),
-    ];
+    return describeDead(await this.#dead(), await this.#github.stale(false));
   }
 
   async sweep(): Promise<string[]> {
-    const removed = await this.leftovers();
-    const { isAlive, vmms, buildIds } = await this.#dead();
-    for (const process of vmms) {
+    const dead = await this.#dead();
+    for (const process of dead.vmms) {
       await this.#options.vmm.stop(process, 0);
       await rm(process.runDir, { recursive: true, force: true });
     }
-    for (const buildId of buildIds) {
+    for (const buildId of dead.networks) await this.#options.network.close(buildId);
+    for (const buildId of dead.images) await this.#store.abandon(buildId);
+    // The record last: while it is there, a sweep that is cut off is done again.
+    for (const buildId of dead.folders) {
       await rm(join(this.#runRoot, buildId), { recursive: true, force: true });
       await this.#folders.remove(buildId);
     }
-    await this.#store.sweep(isAlive);
-    return removed;
+    return describeDead(dead, await this.#github.stale(true));
   }
 
-  /** Builders and build folders whose mvm no longer lives. */
-  async #dead(): Promise<{
-    isAlive: (buildId: string) => boolean;
-    vmms: VmmProcess[];
-    buildIds: string[];
-  }> {
-    const builds = await this.#folders.list();
-    const isAlive = (buildId: string): boolean => builds.get(buildId) === true;
+  /**
+   * What belongs to builds whose mvm no longer lives. The records are read last: what was seen before
+   * was written down before, so a build that begins just now is not taken for a dead one.
+   */
+  async #dead(): Promise<DeadBuilds> {
     const vmms = await this.#options.vmm.list(this.#runRoot);
+    const networks = await this.#options.network.list();
+    const images = await this.#store.unfinished();
+    const builds = await this.#folders.list();
+    const isDead = (buildId: string): boolean => builds.get(buildId) !== true;
     return {
-      isAlive,
-      vmms: vmms.filter(({ id }) => !isAlive(id)),
-      buildIds: [...builds.keys()].filter((buildId) => !isAlive(buildId)),
+      vmms: vmms.filter(({ id }) => isDead(id)),
+      networks: networks.filter(isDead),
+      images: images.filter(isDead),
+      folders: [...builds.keys()].filter(isDead),
     };
   }
 
@@ -133,77 +164,64 @@ export class MicrovmImageBuilder implements ImageBuilder {
     return revision;
   }
 
-  async #keyOf(
-    source: FlakeSource,
-    request: Pick<BuildRequest, "profile" | "role">,
-  ): Promise<string> {
-    await checkGuestPrograms(this.#places, request.role);
-    const manifest = await readFileIfAny(join(this.#places.payloads, "manifest.json"));
-    if (manifest === undefined) {
-      throw new HostLacksError("this host is not prepared for builds", {
-        hint: "run `mvm add host`",
-      });
-    }
-    const guest = join(this.#options.projectDir, "dist", "guest");
-    const parts = {
-      version: pipelineVersion,
-      flake: await hashTree(source.folder, isNotBuilt),
-      profile: request.profile,
-      role: request.role,
-      payloads: JSON.parse(manifest) as unknown,
-      guest: await hashTree(join(this.#options.projectDir, "nix", "guest")),
-      builder: await hashTree(join(this.#options.projectDir, "nix", "builder")),
-      programs: await Promise.all(
-        guestPrograms(request.role).map((name) => sha256OfFile(join(guest, name))),
-      ),
-    };
-    return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
-  }
-
   async #buildNew(source: FlakeSource, key: string, request: BuildRequest): Promise<Revision> {
     const buildId = `b-${randomBytes(4).toString("hex")}`;
     const startedAt = this.#options.now().toISOString();
+    await requireFree(this.#options.stateDir, leastFreeBytes);
     const folder = await this.#folders.begin({
       build_id: buildId,
       key,
       flake_ref: source.flakeRef,
       started_at: startedAt,
     });
-    const image = await this.#store.begin(buildId);
     try {
+      const image = await this.#store.begin(buildId);
       return await this.#makeImage({ source, key, request, buildId, folder, image });
     } catch (error) {
       const log = await this.#folders.keepLog(buildId, key);
       throw buildError(source.flakeRef, error, log);
     } finally {
       // In this order: while the record is there, a sweep knows of the rest.
-      await rm(image, { recursive: true, force: true });
+      if (request.network === true) await this.#options.network.close(buildId);
+      await this.#store.abandon(buildId);
       await rm(join(this.#runRoot, buildId), { recursive: true, force: true });
       await this.#folders.remove(buildId);
     }
   }
 
-  async #makeImage(build: {
-    readonly source: FlakeSource;
-    readonly key: string;
-    readonly request: BuildRequest;
-    readonly buildId: string;
-    readonly folder: string;
-    readonly image: string;
-  }): Promise<Revision> {
+  async #makeImage(build: Build): Promise<Revision> {
     const { source, request, folder, image } = build;
     const signalOption = request.signal === undefined ? {} : { signal: request.signal };
     const inputTree = join(folder, "input");
     const flake = join(inputTree, "flake");
     await copyFlake(source, flake);
-    if ((await this.#keyOf({ ...source, folder: flake }, request)) !== build.key) {
+    if ((await buildKey(this.#places, flake, request, request.storeOf)) !== build.key) {
       throw new ConflictError(`${source.folder} changed while it was read`);
     }
     const profiles = await readProfiles(flake);
-    await this.#addInputs(inputTree, profiles, request);
+    const { exec } = this.#options;
+    const { role, profile } = request;
+    const link =
+      request.network === true ? await this.#options.network.open(build.buildId) : undefined;
+    const linkOption = link === undefined ? {} : { link };
+    const store =
+      request.storeOf === undefined
+        ? undefined
+        : await this.#stores.take(request.storeOf, folder, request.signal);
+    const inputs = await addInputs({
+      exec,
+      places: this.#places,
+      inputTree,
+      profiles,
+      role,
+      profile,
+      ...linkOption,
+      ...signalOption,
+    });
+    const flakeHash = await narHash(flake);
     const output = await runBuilder({
       vmm: this.#options.vmm,
-      exec: this.#options.exec,
+      exec,
       places: this.#places,
       buildId: build.buildId,
       workFolder: folder,
@@ -213,26 +231,23 @@ export class MicrovmImageBuilder implements ImageBuilder {
       uid: this.#options.uid,
       timeoutMs: request.timeoutMs,
       onProgress: request.onProgress,
+      ...linkOption,
+      ...(store === undefined ? {} : { store }),
       ...signalOption,
     });
 
     request.onProgress("making the root file system");
     const tree = join(folder, "tree");
-    const built = await unpackOutput(output, tree, request.signal);
-    const services = chooseServices(profiles, request.role, built);
-    await linkOrCopy(join(this.#places.payloads, "kernel", "vmlinuz"), join(image, "kernel"));
-    await writeGuestInitrd(this.#places, join(image, "initrd"));
-    await writeRootfs(this.#options.exec, this.#places, {
-      tree,
-      image: join(image, "rootfs.ext4"),
-      role: request.role,
-      services,
-      ...signalOption,
-    });
+    const built = await unpackOutput(output, { tree, image }, request.signal);
+    checkLocked(built, flakeHash, inputs);
+    requireLocks(built.inputs, await readFileIfAny(join(flake, "flake.lock")));
+    await this.#completeImage(build, built, profiles, tree);
     const revision = await this.#store.commit(image, build.key, {
       flake_ref: source.flakeRef,
-      locked_url: `${source.url}?narHash=${encodeURIComponent(built.narHash)}`,
-      nar_hash: built.narHash,
+      locked_url: `${source.url}?narHash=${encodeURIComponent(flakeHash)}`,
+      nar_hash: flakeHash,
+      inputs: built.inputs,
+      package: built.attribute,
       profile: request.profile,
       role: request.role,
       built_at: this.#options.now().toISOString(),
@@ -242,37 +257,52 @@ export class MicrovmImageBuilder implements ImageBuilder {
     return revision;
   }
 
-  async #addInputs(inputTree: string, profiles: Profiles, request: BuildRequest): Promise<void> {
-    const { payloads } = this.#places;
-    const wanted = packageNames(profiles, request.role, request.profile);
-    await writeFile(join(inputTree, "attributes"), `${wanted.join("\n")}\n`);
-    await mkdir(join(inputTree, "tools"));
-    const busybox = await readFile(join(payloads, "base", "tree", "bin", "busybox"));
-    await writeFile(join(inputTree, "tools", "busybox"), busybox, { mode: 0o755 });
-    const wantedInputs = wantedPayloads(profiles, request.role);
-    for (const name of payloadInputs) {
-      // Nix reads all inputs of a flake: one that this role does not need is there and empty.
-      await mkdir(join(inputTree, name));
-      if (!wantedInputs.includes(name)) continue;
-      try {
-        await linkOrCopy(join(payloads, name, `${name}.tar`), join(inputTree, name, `${name}.tar`));
-      } catch (error) {
-        if (!isErrno(error, "ENOENT")) throw error;
-        throw new HostLacksError(`${name} is not prepared on this host`, {
-          hint: "run `mvm add host`",
-          cause: error,
-        });
-      }
+  /** Makes what the image lacks yet of kernel, initrd and root file system. */
+  async #completeImage(
+    { request, image }: Build,
+    built: BuildAnswer,
+    profiles: Profiles,
+    tree: string,
+  ): Promise<void> {
+    const { exec } = this.#options;
+    const signalOption = request.signal === undefined ? {} : { signal: request.signal };
+    const rootfs = { tree, image: join(image, "rootfs.ext4"), ...signalOption };
+    if (built.kind === "complete") {
+      await checkKernel(join(image, "kernel"));
+      if (built.rootfs === "image") await checkExt4(rootfs.image);
+      else await makeRootfs(exec, rootfs);
+      return;
     }
+    const services = chooseServices(profiles, request.role, request.profile, built);
+    await linkOrCopy(join(this.#places.payloads, "kernel", "vmlinuz"), join(image, "kernel"));
+    await writeGuestInitrd(this.#places, join(image, "initrd"));
+    await writeRootfs(exec, this.#places, { ...rootfs, role: request.role, services });
   }
+}
+
+function describeDead(dead: DeadBuilds, staleSources: readonly string[]): string[] {
+  return [
+    ...dead.vmms.map(({ id }) => `builder microVM ${id}`),
+    ...dead.folders.map((buildId) => `scratch files of build ${buildId}`),
+    ...dead.images.map((buildId) => `unfinished image of build ${buildId}`),
+    ...dead.networks.map((buildId) => `network of build ${buildId}`),
+    ...staleSources,
+  ];
 }
 
 /** Keeps an error's class, which is its exit code, and adds what was built and where the log is. */
 function buildError(flakeRef: string, error: unknown, log: string): Error {
   if (error instanceof MvmError && error.code !== "failed") return error;
-  const why = error instanceof Error ? error.message : String(error);
+  const why = isErrno(error, "ENOSPC")
+    ? "no space left on the disk of the state folder"
+    : error instanceof Error
+      ? error.message
+      : String(error);
   return new OperationError(`the build of ${flakeRef} failed: ${why}`, {
-    hint: `the builder's console is in ${log}`,
+    hint: [
+      ...(error instanceof MvmError && error.hint !== undefined ? [error.hint] : []),
+      `the builder's console is in ${log}`,
+    ].join("; "),
     cause: error,
   });
 }

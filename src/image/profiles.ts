@@ -1,29 +1,24 @@
 import { parse, TomlError } from "smol-toml";
 import { z } from "zod";
 import { UsageError } from "../domain/errors.ts";
+import { parseProfile } from "../domain/pool.ts";
 import type { Role } from "../domain/roles.ts";
 
-/** One program of an image, as the guest agent reads it from `/etc/mvm/services/<name>.json`. */
-export interface ServiceDefinition {
-  readonly name: string;
-  /** Program and arguments; the program is an absolute path. */
-  readonly command: readonly string[];
-  readonly user: string;
-  readonly env: Readonly<Record<string, string>>;
-  readonly port: number | null;
-  readonly health: { readonly path: string; readonly expect: string } | null;
-  readonly needs: readonly string[];
-}
-
+/** What `mvm-profiles.toml` says, beside a flake. */
 export interface Profiles {
   readonly payloads?: readonly PayloadInput[] | undefined;
-  readonly services?: Readonly<Record<string, Service>> | undefined;
+  readonly services?: Services | undefined;
   readonly roles?: Readonly<Record<string, RoleProfile>> | undefined;
+  readonly profiles?: Readonly<Record<string, { readonly modules?: Names }>> | undefined;
+  readonly modules?: Readonly<Record<string, Module>> | undefined;
 }
 
 /** What the host prepared and a flake may have as an input, at `path:/mvm/<name>`. */
 export type PayloadInput = (typeof payloadInputs)[number];
-export const payloadInputs = ["openclaw"] as const;
+export const payloadInputs = ["guest", "openclaw"] as const;
+
+type Names = readonly string[] | undefined;
+export type Services = Readonly<Record<string, Service>>;
 
 interface RoleProfile {
   /** The package of this role, looked for before the profile's. */
@@ -31,10 +26,18 @@ interface RoleProfile {
   /** In place of `payloads`. */
   readonly payloads?: readonly PayloadInput[] | undefined;
   /** In place of all of `[services]`. */
-  readonly services?: Readonly<Record<string, Service>> | undefined;
+  readonly services?: Services | undefined;
+  readonly modules?: Names;
 }
 
-interface Service {
+/** A named addition to an image: a package of the same flake, services, or both. */
+export interface Module {
+  readonly package?: string | undefined;
+  readonly payloads?: readonly PayloadInput[] | undefined;
+  readonly services?: Services | undefined;
+}
+
+export interface Service {
   readonly command: string | readonly string[];
   readonly user?: string | undefined;
   readonly env?: Readonly<Record<string, string>> | undefined;
@@ -43,11 +46,14 @@ interface Service {
   readonly needs?: readonly string[] | undefined;
 }
 
-/** The user of a service that names none; it is in the guest base's `/etc/passwd`. */
-const defaultUser = "worker";
-const maxServices = 32;
+/** A package to look for, and whether it is an image of its own or is laid over the guest base. */
+export interface WantedPackage {
+  readonly name: string;
+  readonly complete: boolean;
+}
 
 const serviceName = z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/);
+const packageName = z.string().regex(/^[\w-]{1,64}$/);
 const text = z.string().max(8192);
 const service = z.strictObject({
   command: z.union([text.min(1), z.array(text).min(1).max(256)]),
@@ -65,23 +71,21 @@ const service = z.strictObject({
     .optional(),
   needs: z.array(serviceName).max(32).optional(),
 });
-const services = z.record(serviceName, service);
+const services = z.record(serviceName, service).optional();
 const payloads = z.array(z.enum(payloadInputs)).optional();
+const modules = z.array(serviceName).max(16).optional();
 const profilesSchema: z.ZodType<Profiles> = z.strictObject({
   payloads,
-  services: services.optional(),
+  services,
   roles: z
     .record(
       z.string().regex(/^(?:gateway|builder|worker|capability-[a-z0-9-]{1,42})$/),
-      z.strictObject({
-        package: z
-          .string()
-          .regex(/^[\w-]{1,64}$/)
-          .optional(),
-        payloads,
-        services: services.optional(),
-      }),
+      z.strictObject({ package: packageName.optional(), payloads, services, modules }),
     )
+    .optional(),
+  profiles: z.record(packageName, z.strictObject({ modules })).optional(),
+  modules: z
+    .record(serviceName, z.strictObject({ package: packageName.optional(), payloads, services }))
     .optional(),
 });
 
@@ -97,142 +101,68 @@ export function parseProfiles(toml: string): Profiles {
     });
   }
   const result = profilesSchema.safeParse(value);
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  throw new UsageError(
-    `mvm-profiles.toml: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "not understood"}`,
-    { hint: "docs/images.md lists what the file may say" },
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    throw new UsageError(
+      `mvm-profiles.toml: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "not understood"}`,
+      { hint: "docs/images.md lists what the file may say" },
+    );
+  }
+  checkModules(result.data);
+  return result.data;
+}
+
+/** The packages to look for in a flake, best first. @throws UsageError when the profile can be the name of no package. */
+export function wantedPackages(profiles: Profiles, role: Role, profile: string): WantedPackage[] {
+  parseProfile(profile);
+  const own = profiles.roles?.[role]?.package;
+  const complete = [`tenant-${role}-${profile}`, `tenant-${profile}`];
+  const laidOver = [...(own === undefined ? [] : [own]), profile, "default"];
+  return [
+    ...complete.map((name) => ({ name, complete: true })),
+    ...[...new Set(laidOver)].map((name) => ({ name, complete: false })),
+  ];
+}
+
+/** The modules of an image by name, in order of names: those of its role and those of its profile. */
+export function chosenModules(
+  profiles: Profiles,
+  role: Role,
+  profile: string,
+): ReadonlyMap<string, Module> {
+  const names = [
+    ...(profiles.roles?.[role]?.modules ?? []),
+    ...(profiles.profiles?.[profile]?.modules ?? []),
+  ];
+  return new Map(
+    [...new Set(names)].toSorted().map((name) => [name, profiles.modules?.[name] ?? {}]),
   );
 }
 
-/** The packages to look for in a flake, best first. */
-export function packageNames(profiles: Profiles, role: Role, profile: string): string[] {
-  const own = profiles.roles?.[role]?.package;
-  const names = [
-    `tenant-${role}-${profile}`,
-    `tenant-${profile}`,
-    ...(own === undefined ? [] : [own]),
-    profile,
-    "default",
-  ];
-  return [...new Set(names)];
-}
-
-/** The payloads that the build of a role gets. */
-export function wantedPayloads(profiles: Profiles, role: Role): readonly PayloadInput[] {
-  return profiles.roles?.[role]?.payloads ?? profiles.payloads ?? [];
-}
-
-/**
- * What runs in an image: the services of the role, else those of the flake, else the only program of
- * the package. A program without a slash is one of the package's `bin` or else of the guest base.
- * @throws UsageError when nothing, or more than one thing, could be meant.
- */
-export function chooseServices(
+/** The payloads that a build gets: those of the role or of the flake, and those of its modules. */
+export function wantedPayloads(
   profiles: Profiles,
   role: Role,
-  built: { readonly storePath: string; readonly programs: readonly string[] },
-): ServiceDefinition[] {
-  const chosen = profiles.roles?.[role]?.services ?? profiles.services;
-  if (chosen === undefined) return [onlyProgram(built)];
-  const names = Object.keys(chosen).toSorted();
-  if (names.length > maxServices) {
-    throw new UsageError(`mvm-profiles.toml has more than ${maxServices} services`);
-  }
-  const definitions = names.map((name) => define(name, chosen[name], built));
-  checkNeeds(definitions);
-  return definitions;
+  profile: string,
+): readonly PayloadInput[] {
+  const own = profiles.roles?.[role]?.payloads ?? profiles.payloads ?? [];
+  const modules = [...chosenModules(profiles, role, profile).values()];
+  const wanted = new Set([...own, ...modules.flatMap((module) => module.payloads ?? [])]);
+  return payloadInputs.filter((name) => wanted.has(name));
 }
 
-function define(
-  name: string,
-  given: Service | undefined,
-  built: { readonly storePath: string; readonly programs: readonly string[] },
-): ServiceDefinition {
-  if (given === undefined) throw new UsageError(`no service ${name}`);
-  const words = typeof given.command === "string" ? splitWords(name, given.command) : given.command;
-  const [program = "", ...args] = words;
-  if (given.health !== undefined && given.port === undefined) {
-    throw new UsageError(`service ${name} has a health check and no port`);
-  }
-  return {
-    name,
-    command: [findProgram(name, program, built), ...args],
-    user: given.user ?? defaultUser,
-    env: given.env ?? {},
-    port: given.port ?? null,
-    health:
-      given.health === undefined
-        ? null
-        : { path: given.health.path, expect: given.health.expect ?? "" },
-    needs: given.needs ?? [],
-  };
-}
-
-/** A command in one string is split at blanks; whoever needs more writes a list. */
-function splitWords(name: string, command: string): string[] {
-  if (/["'`$\\|&;<>]/.test(command)) {
-    throw new UsageError(`service ${name}: no shell reads the command "${command}"`, {
-      hint: 'write it as a list: command = ["program", "argument"]',
-    });
-  }
-  return command.trim().split(/\s+/);
-}
-
-function findProgram(
-  name: string,
-  program: string,
-  built: { readonly storePath: string; readonly programs: readonly string[] },
-): string {
-  if (program.startsWith("/")) return program;
-  if (program.startsWith("bin/")) return `${built.storePath}/${program}`;
-  if (built.programs.includes(program)) return `${built.storePath}/bin/${program}`;
-  throw new UsageError(`service ${name}: the package has no program "${program}"`, {
-    hint: `it has: ${built.programs.join(", ") || "none"}`,
-  });
-}
-
-function onlyProgram(built: {
-  readonly storePath: string;
-  readonly programs: readonly string[];
-}): ServiceDefinition {
-  const [program] = built.programs;
-  if (program === undefined || built.programs.length > 1) {
-    throw new UsageError(
-      program === undefined
-        ? "the package has no program, so there is nothing to run"
-        : `the package has more than one program: ${built.programs.join(", ")}`,
-      { hint: "say what to run in mvm-profiles.toml beside the flake: [services.<name>] command" },
-    );
-  }
-  const name = program
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9]+/g, "-")
-    .replaceAll(/^-+|-+$/g, "");
-  return {
-    name: name === "" ? "service" : name.slice(0, 40),
-    command: [`${built.storePath}/bin/${program}`],
-    user: defaultUser,
-    env: {},
-    port: null,
-    health: null,
-    needs: [],
-  };
-}
-
-/** A service that needs itself, over any number of others, would never start. */
-function checkNeeds(definitions: readonly ServiceDefinition[]): void {
-  const started = new Set<string>();
-  let waiting = [...definitions];
-  while (waiting.length > 0) {
-    const ready = waiting.filter(({ needs }) => needs.every((need) => started.has(need)));
-    if (ready.length === 0) {
-      const { name, needs } = waiting[0] ?? { name: "", needs: [] };
+/** A module that is named and not there is an error whoever builds, not only for the role that names it. */
+function checkModules(profiles: Profiles): void {
+  for (const [table, entries] of [
+    ["roles", profiles.roles],
+    ["profiles", profiles.profiles],
+  ] as const) {
+    for (const [owner, { modules: names = [] }] of Object.entries(entries ?? {})) {
+      const missing = names.find((name) => !Object.hasOwn(profiles.modules ?? {}, name));
+      if (missing === undefined) continue;
       throw new UsageError(
-        `service ${name} needs ${needs.join(", ")}, which is missing or needs it in turn`,
+        `mvm-profiles.toml: ${table}.${owner}.modules: there is no [modules.${missing}]`,
       );
     }
-    for (const { name } of ready) started.add(name);
-    waiting = waiting.filter((definition) => !ready.includes(definition));
   }
 }

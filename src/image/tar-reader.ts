@@ -40,7 +40,8 @@ export function fileSource(file: FileHandle): ByteSource {
 /**
  * Reads a tar that nobody vouches for: plain files, folders and symbolic links only, with names that
  * stay inside the tree and every size bounded. Format: POSIX ustar with GNU's long names, as GNU tar
- * writes it with `--format=gnu --hard-dereference`. @throws OperationError at the first thing that is
+ * writes it with `--format=gnu --hard-dereference`, or POSIX pax with names in extended headers, as
+ * git-archive(1) writes it. @throws OperationError at the first thing that is
  * not as it should be; what was yielded until then must be thrown away.
  */
 export async function* readTar(
@@ -62,11 +63,11 @@ export async function* readTar(
     position += blockBytes;
 
     const type = String.fromCharCode(header[156] ?? 0);
+    // GNU's binary form is for sizes of 8 GiB and more, which no limit here allows.
+    if (((header[124] ?? 0) & 0x80) !== 0) throw tooLarge(limits);
     const sizeBytes = octal(header, 124, 12);
     contentBytes += sizeBytes;
-    if (contentBytes > limits.maxContentBytes) {
-      throw refused(`more than ${limits.maxContentBytes} bytes of content`);
-    }
+    if (contentBytes > limits.maxContentBytes) throw tooLarge(limits);
     const contentPosition = position;
     position += Math.ceil(sizeBytes / blockBytes) * blockBytes;
 
@@ -78,7 +79,16 @@ export async function* readTar(
       else longTarget = text;
       continue;
     }
-    const name = checkName(longName ?? field(header, 0, 100), limits);
+    if (type === "g") continue; // Of the whole archive: git's name of the commit.
+    if (type === "x") {
+      if (sizeBytes > 4 * limits.maxNameBytes) throw refused("a name is too long");
+      const records = paxRecords(await readAll(source, contentPosition, sizeBytes));
+      longName = records.get("path");
+      longTarget = records.get("linkpath");
+      if (records.has("size")) throw tooLarge(limits);
+      continue;
+    }
+    const name = checkName(longName ?? shortName(header), limits);
     const target = longTarget ?? field(header, 157, 100);
     longName = undefined;
     longTarget = undefined;
@@ -93,6 +103,31 @@ export async function* readTar(
       throw refused(`${name} is neither a file, a folder nor a symbolic link`);
     }
   }
+}
+
+/** A name that fits the header; POSIX splits one in two at a slash, GNU has times where the first part would be. */
+function shortName(header: Buffer): string {
+  const isPosix = header.toString("latin1", 257, 263) === "ustar\0";
+  const prefix = isPosix ? field(header, 345, 155) : "";
+  return prefix === "" ? field(header, 0, 100) : `${prefix}/${field(header, 0, 100)}`;
+}
+
+/** The records of an extended header: `<length> <key>=<value>\n`, the length being that of the record. */
+function paxRecords(content: Buffer): Map<string, string> {
+  const records = new Map<string, string>();
+  for (let position = 0; position < content.length;) {
+    const text = content.toString("latin1", position, position + 20);
+    const length = Number(/^[1-9]\d{0,8}(?= )/.exec(text)?.[0] ?? "0");
+    const record = content.subarray(position, position + length);
+    const equals = record.indexOf("=");
+    if (length === 0 || record.length < length || record.at(-1) !== 0x0a || equals === -1) {
+      throw refused("an extended header is not understood");
+    }
+    const key = record.toString("latin1", record.indexOf(" ") + 1, equals);
+    records.set(key, field(record, equals + 1, length - equals - 2));
+    position += length;
+  }
+  return records;
 }
 
 /** Reads exactly `length` bytes. @throws OperationError when there are fewer. */
@@ -153,7 +188,6 @@ function octal(header: Buffer, start: number, length: number): number {
     .toString("latin1", start, start + length)
     .replace(/[\0 ]+$/, "")
     .trimStart();
-  // GNU's binary form is for sizes of 8 GiB and more, which no limit here allows.
   if (!/^[0-7]{1,12}$/.test(text)) throw refused("a header has a number that is none");
   return Number.parseInt(text, 8);
 }
@@ -171,4 +205,8 @@ function field(buffer: Buffer, start: number, length: number): string {
 
 function refused(why: string): OperationError {
   return new OperationError(`the builder's output is refused: ${why}`);
+}
+
+function tooLarge(limits: TarLimits): OperationError {
+  return refused(`more than ${limits.maxContentBytes} bytes of content`);
 }

@@ -1,8 +1,10 @@
 import { constants } from "node:fs";
-import { chmod, mkdir, open, symlink } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { OperationError } from "../domain/errors.ts";
 import { isErrno } from "../host/files.ts";
+import { describeAnswer, type BuildAnswer, type OutputNames } from "./build-answer.ts";
+import { makeFolder, placeEntry } from "./place-entry.ts";
 import {
   fileSource,
   readAll,
@@ -12,14 +14,12 @@ import {
   type TarLimits,
 } from "./tar-reader.ts";
 
-/** What a builder says about its build; every field is checked for its form and none is trusted. */
-export interface BuildAnswer {
-  readonly attribute: string;
-  /** `/nix/store/…`, a folder that was unpacked. */
-  readonly storePath: string;
-  readonly narHash: string;
-  /** Names of the executables in the package's `bin`, sorted. */
-  readonly programs: readonly string[];
+/** Where a builder's output is unpacked: two new folders nobody else writes to. */
+export interface UnpackPlaces {
+  /** Becomes the root file system: `nix/store/…`, or all of it when the flake makes a tree of its own. */
+  readonly tree: string;
+  /** Gets `kernel`, `initrd` and `rootfs.ext4` of a complete image. */
+  readonly image: string;
 }
 
 /** An image larger than this is a mistake or an attack. */
@@ -31,23 +31,40 @@ const outputLimits: TarLimits = {
 
 const maxAnswerBytes = 1024 * 1024;
 /** What nix/builder/build writes into mvm-result. */
-const answerNames: ReadonlySet<string> = new Set(["attribute", "out", "metadata.json", "closure"]);
-const chunkBytes = 1024 * 1024;
+const answerNames: ReadonlySet<string> = new Set([
+  "attribute",
+  "out",
+  "modules",
+  "metadata.json",
+  "closure",
+]);
+const mib = 1024 * 1024;
+/** The files of a complete image, and the most bytes of each: a guest has to load the first two. */
+const imageFiles: ReadonlyMap<string, number> = new Map([
+  ["kernel", 256 * mib],
+  ["initrd", 512 * mib],
+  ["rootfs.ext4", outputLimits.maxContentBytes],
+]);
 const storeName = /^nix\/store\/[0-9a-df-np-sv-z]{32}-[\w+.?=-]{1,211}(?:\/|$)/;
+const imageFolder = "mvm-image";
+const rootfsFolder = "mvm-image/rootfs";
+const storeFolder = "nix/store";
+/** Those of an output itself, which have no place in an image. */
+const plainFolders: ReadonlySet<string> = new Set(["mvm-result", imageFolder, rootfsFolder]);
 
 /**
- * Unpacks a builder's output below `root`, a new folder nobody else writes to: `nix/store/…` and
- * nothing else. A member's folder must have come before it, so a link is never walked through. All
- * files get mode 0644 or 0755. @throws OperationError when the output is not what a builder writes.
+ * Unpacks a builder's output: `nix/store/…`, or `mvm-image/…` of a complete image, and nothing else.
+ * A member's folder must have come before it, so a link is never walked through. All files get mode
+ * 0644 or 0755. @throws OperationError when the output is not what a builder writes.
  */
 export async function unpackOutput(
   path: string,
-  root: string,
+  places: UnpackPlaces,
   signal?: AbortSignal,
 ): Promise<BuildAnswer> {
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
-    return await unpackSource(fileSource(file), root, outputLimits, signal);
+    return await unpackSource(fileSource(file), places, outputLimits, signal);
   } finally {
     await file.close();
   }
@@ -56,16 +73,16 @@ export async function unpackOutput(
 /** As `unpackOutput`, from any bytes; for tests. */
 export async function unpackSource(
   source: ByteSource,
-  root: string,
+  places: UnpackPlaces,
   limits: TarLimits,
   signal?: AbortSignal,
 ): Promise<BuildAnswer> {
-  const folders = new Set<string>(["nix", "nix/store"]);
+  const folders = new Set<string>();
   const answers = new Map<string, string>();
   const executables = new Set<string>();
+  const files = new Set<string>();
   let complete = false;
-  await mkdir(root, { recursive: true });
-  for (const name of folders) await makeFolder(join(root, name));
+  await makeFolder(places.tree);
   for await (const entry of readTar(source, limits)) {
     signal?.throwIfAborted();
     if (complete) throw refused("something follows its end");
@@ -78,87 +95,51 @@ export async function unpackSource(
       if (entry.sizeBytes > maxAnswerBytes) throw refused(`${entry.name} is too large`);
       const content = await readAll(source, entry.position, entry.sizeBytes);
       answers.set(name, content.toString("utf8").trim());
-    } else if (entry.name === "mvm-result" && entry.kind === "folder") {
-      continue;
+    } else if (plainFolders.has(entry.name) && entry.kind === "folder") {
+      folders.add(entry.name);
     } else {
-      if (!storeName.test(entry.name)) throw refused(`${entry.name} is no part of a Nix store`);
-      if (!folders.has(dirname(entry.name))) {
+      const parent = dirname(entry.name);
+      if (!folders.has(parent) && parent !== storeFolder) {
         throw refused(`${entry.name} comes before its folder`);
       }
+      const place = placeOf(entry, places);
       try {
-        await placeEntry(source, entry, join(root, entry.name), signal);
+        if (parent === storeFolder && !folders.has(storeFolder)) {
+          await makeFolder(join(places.tree, "nix"));
+          await makeFolder(join(places.tree, storeFolder));
+          folders.add(storeFolder);
+        }
+        await placeEntry(source, entry, place, signal);
       } catch (error) {
         if (!isErrno(error, "EEXIST")) throw error;
         throw refused(`${entry.name} is there twice`);
       }
       if (entry.kind === "folder") folders.add(entry.name);
-      else if (entry.kind === "link" || entry.executable) executables.add(entry.name);
+      else if (entry.kind === "file") files.add(entry.name);
+      if (entry.kind === "link" || (entry.kind === "file" && entry.executable)) {
+        executables.add(entry.name);
+      }
     }
   }
   // The drive is all zeros where the guest did not write, which looks like the end of a tar.
   if (!complete) throw refused("it was not finished");
-  return describe(answers, folders, executables);
+  const names: OutputNames = { folders, files, executables };
+  return describeAnswer(answers, names);
 }
 
-async function makeFolder(place: string): Promise<void> {
-  await mkdir(place);
-  // Whatever the umask is.
-  await chmod(place, 0o755);
-}
-
-async function placeEntry(
-  source: ByteSource,
-  entry: TarEntry,
-  place: string,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  if (entry.kind === "folder") await makeFolder(place);
-  else if (entry.kind === "link") await symlink(entry.target, place);
-  else await writeContent(source, entry, place, signal);
-}
-
-async function writeContent(
-  source: ByteSource,
-  entry: { readonly position: number; readonly sizeBytes: number; readonly executable: boolean },
-  place: string,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-  const file = await open(place, flags, 0o600);
-  try {
-    for (let done = 0; done < entry.sizeBytes;) {
-      signal?.throwIfAborted();
-      const length = Math.min(chunkBytes, entry.sizeBytes - done);
-      await file.writeFile(await readAll(source, entry.position + done, length));
-      done += length;
-    }
-    await file.chmod(entry.executable ? 0o755 : 0o644);
-  } finally {
-    await file.close();
+/** @throws OperationError for a name that has no place in an output. */
+function placeOf(entry: TarEntry, places: UnpackPlaces): string {
+  const { name } = entry;
+  if (storeName.test(name)) return join(places.tree, name);
+  if (name.startsWith(`${rootfsFolder}/`)) {
+    return join(places.tree, name.slice(rootfsFolder.length + 1));
   }
-}
-
-function describe(
-  answers: ReadonlyMap<string, string>,
-  folders: ReadonlySet<string>,
-  executables: ReadonlySet<string>,
-): BuildAnswer {
-  const storePath = answers.get("out") ?? "";
-  const attribute = answers.get("attribute") ?? "";
-  const narHash = /"narHash":"(sha256-[A-Za-z0-9+/]{43}=)"/.exec(
-    answers.get("metadata.json") ?? "",
-  );
-  if (!/^\/nix\/store\/[^/]+$/.test(storePath) || !folders.has(storePath.slice(1))) {
-    throw refused("the package is no folder of it");
-  }
-  if (!/^[\w-]{1,128}$/.test(attribute)) throw refused("it names no package");
-  if (narHash?.[1] === undefined) throw refused("it has no hash of the flake");
-  const bin = `${storePath.slice(1)}/bin/`;
-  const programs = [...executables]
-    .filter((name) => name.startsWith(bin) && !name.slice(bin.length).includes("/"))
-    .map((name) => name.slice(bin.length))
-    .toSorted();
-  return { attribute, storePath, narHash: narHash[1], programs };
+  const file = name.slice(imageFolder.length + 1);
+  const maxBytes = name.startsWith(`${imageFolder}/`) ? imageFiles.get(file) : undefined;
+  if (maxBytes === undefined) throw refused(`${name} is no part of an image or a Nix store`);
+  if (entry.kind !== "file") throw refused(`${name} is no file`);
+  if (entry.sizeBytes > maxBytes) throw refused(`${name} has more than ${maxBytes} bytes`);
+  return join(places.image, file);
 }
 
 function refused(why: string): OperationError {

@@ -12,6 +12,7 @@ import type { AuditEntry, AuditVerdict } from "../ports/audit.ts";
 import type { GuestExecRequest } from "../ports/guest-link.ts";
 import type { NetworkDifference, ProbeReport } from "../ports/network.ts";
 import type { CorruptFile } from "../ports/store.ts";
+import type { BuildOptions } from "./actions/build.ts";
 import type { NodeContext } from "./context.ts";
 import { type Dashboard, dashboard } from "./dashboard.ts";
 import { type DeployRequest, deployTemplate } from "./deploy.ts";
@@ -29,14 +30,8 @@ import {
   operatorWarm,
 } from "./instances.ts";
 import { applyNetworks, probeNetworks, verifyNetworks } from "./networks.ts";
-import {
-  type PoolRequest,
-  buildPool,
-  createPool,
-  destroyPool,
-  planScale,
-  scalePool,
-} from "./pools.ts";
+import { buildPool, planRollback, rollbackPool } from "./pool-images.ts";
+import { type PoolRequest, createPool, destroyPool, planScale, scalePool } from "./pools.ts";
 import type { ReconcileResult } from "./reconcile.ts";
 import { findPool, loadInstance, loadTenant } from "./records.ts";
 import { type InstanceStats, type NodeStats, instanceStats, nodeStats } from "./stats.ts";
@@ -58,11 +53,13 @@ import {
 } from "./update.ts";
 import {
   type InstanceView,
+  type PoolInfo,
   type PoolView,
   type TenantView,
   viewInstance,
   viewInstances,
   viewPool,
+  viewRevisions,
   viewTenant,
 } from "./views.ts";
 
@@ -125,9 +122,15 @@ export class NodeOperations {
     );
   }
 
-  async pool(address: PoolAddress): Promise<PoolView> {
-    const records = await loadTenant(this.#context, address.tenant);
-    return viewPool(findPool(records, address), records.instances);
+  async pool(address: PoolAddress): Promise<PoolInfo> {
+    const { instances, ...records } = await loadTenant(this.#context, address.tenant);
+    const pool = findPool({ ...records, instances }, address);
+    const described = new Map<string, Revision>();
+    for (const hash of pool.revisions) {
+      const revision = await this.#context.images.describe(hash);
+      if (revision !== undefined) described.set(hash, revision);
+    }
+    return { ...viewPool(pool, instances), images: viewRevisions(pool, instances, described) };
   }
 
   async scalePool(
@@ -146,8 +149,22 @@ export class NodeOperations {
     };
   }
 
-  async buildPool(address: PoolAddress, overrideMs?: number): Promise<Revision> {
-    return buildPool(this.#context, address, overrideMs);
+  async buildPool(
+    address: PoolAddress,
+    options: BuildOptions = {},
+    overrideMs?: number,
+  ): Promise<Revision> {
+    return buildPool(this.#context, address, options, overrideMs);
+  }
+
+  /** Makes an earlier image current. Answers its whole hash. */
+  async rollbackPool(address: PoolAddress, revision: string, overrideMs?: number): Promise<string> {
+    return rollbackPool(this.#context, address, revision, overrideMs);
+  }
+
+  /** The image that `rollbackPool` would make current, with nothing changed. */
+  async planRollback(address: PoolAddress, revision: string): Promise<string> {
+    return planRollback(this.#context, address, revision);
   }
 
   async destroyPool(address: PoolAddress, options: DestroyOptions): Promise<void> {

@@ -1,5 +1,5 @@
 import { type EgressPolicy, openEgress } from "../domain/egress.ts";
-import { ConflictError, UsageError, describeError } from "../domain/errors.ts";
+import { ConflictError, UsageError } from "../domain/errors.ts";
 import { type PoolAddress, type PoolId, formatPool } from "../domain/ids.ts";
 import { addressOf } from "../domain/instance.ts";
 import {
@@ -11,19 +11,17 @@ import {
   maxDesiredCount,
 } from "../domain/pool.ts";
 import { type QuotaExcess, QuotaError, findExcess } from "../domain/quota.ts";
-import type { Revision } from "../domain/revision.ts";
 import type { Role } from "../domain/roles.ts";
 import type { Plan } from "../planner/action.ts";
 import { excessOfWanted } from "../planner/wanted.ts";
 import type { TenantRecords } from "../ports/store.ts";
-import { buildImage } from "./actions/build.ts";
 import { destroyInstance } from "./actions/destroy.ts";
 import { type NodeContext, timestamp } from "./context.ts";
 import { changesBetween } from "./changes.ts";
 import { allowChange } from "./management.ts";
 import { type ReconcileResult, planRecords, reconcileTenant } from "./reconcile.ts";
 import { findPool, loadTenant, refuseCorrupt } from "./records.ts";
-import { note, refuseExcess } from "./refuse.ts";
+import { refuseExcess } from "./refuse.ts";
 import { type DestroyOptions, collectImages } from "./tenants.ts";
 
 export interface PoolRequest {
@@ -142,38 +140,6 @@ export async function planScale(
   if (excess !== undefined) throw new QuotaError(address.tenant, excess);
   const pools = records.pools.map((other) => (other.pool_id === pool.pool_id ? pool : other));
   return planRecords(context, { ...records, pools });
-}
-
-/** Builds a pool's image anew. Instances that run keep the image they booted from until they are started again. */
-export async function buildPool(
-  context: NodeContext,
-  address: PoolAddress,
-  overrideMs?: number,
-): Promise<Revision> {
-  const object = formatPool(address);
-  const revision = await context.locks.withTenant(
-    address.tenant,
-    `building ${object}`,
-    async () => {
-      const pool = findPool(await loadTenant(context, address.tenant), address);
-      const change = { tenant: address.tenant, object, command: "pool build", overrideMs };
-      const override_until = await allowChange(context, pool, change);
-      if (override_until !== pool.override_until) {
-        await context.store.savePool({ ...pool, override_until });
-      }
-      try {
-        return await buildImage(context, address);
-      } catch (error) {
-        if (context.signal.aborted) throw error;
-        const cause = describeError(error);
-        const action = "build-image";
-        await note(context, address.tenant, { type: "ActionFailed", object, action, cause });
-        throw error;
-      }
-    },
-  );
-  await collectImages(context);
-  return revision;
 }
 
 /** Destroys a pool and its instances. @throws ConflictError when it has instances and `force` is not set. */

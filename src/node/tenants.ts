@@ -1,7 +1,7 @@
 import { allocateNetId, netIdOfSubnet, tenantNetwork } from "../domain/address-plan.ts";
 import { ConflictError, UsageError } from "../domain/errors.ts";
 import type { TenantId } from "../domain/ids.ts";
-import { addressOf } from "../domain/instance.ts";
+import { addressOf, imageOf } from "../domain/instance.ts";
 import { type Quotas, defaultQuotas } from "../domain/quota.ts";
 import type { Tenant } from "../domain/tenant.ts";
 import { destroyInstance } from "./actions/destroy.ts";
@@ -130,15 +130,21 @@ export async function destroyTenant(
   await collectImages(context);
 }
 
-/** Removes images that no pool refers to. */
+/** Removes images that are no pool's and that no instance was booted from. */
 export async function collectImages(context: NodeContext): Promise<void> {
+  // Not under the node lock, which removing a dead builder's network takes.
+  await context.builder.sweep();
   await context.locks.withNode("removing unused images", async () => {
     const { tenants, corrupt } = await context.store.load();
     // A record that cannot be read may refer to any of them.
     if (corrupt.length > 0) return;
-    await context.builder.sweep();
-    const kept = new Set(tenants.flatMap(({ pools }) => pools.flatMap((pool) => pool.revisions)));
-    await context.images.collect(kept);
+    await context.builder.retainStores(new Set(tenants.map(({ tenant }) => tenant.tenant_id)));
+    const kept = tenants.flatMap(({ pools, instances }) => [
+      ...pools.flatMap(({ revisions }) => revisions),
+      // A VMM opens its image's files again when its guest is woken, or started anew after a crash of mvm.
+      ...instances.map(imageOf).filter((hash) => hash !== undefined),
+    ]);
+    await context.images.collect(new Set(kept));
   });
 }
 

@@ -1,10 +1,11 @@
 import type { EgressPolicy } from "../domain/egress.ts";
 import { instanceNetwork, tenantNetwork } from "../domain/address-plan.ts";
 import { formatInstance, formatPool } from "../domain/ids.ts";
-import { type Instance, addressOf, statusOf, vmmOf } from "../domain/instance.ts";
+import { type Instance, addressOf, imageOf, statusOf, vmmOf } from "../domain/instance.ts";
 import type { InstanceStatus } from "../domain/lifecycle.ts";
 import type { DesiredCounts, InstanceResources, Pool, RuntimePolicy } from "../domain/pool.ts";
 import type { Quotas } from "../domain/quota.ts";
+import type { Revision } from "../domain/revision.ts";
 import type { Tenant } from "../domain/tenant.ts";
 import { usedBy } from "../planner/usage.ts";
 import type { TenantRecords } from "../ports/store.ts";
@@ -46,6 +47,28 @@ export interface PoolView {
   readonly revisions: readonly string[];
   readonly instances: number;
   readonly created_at: string;
+}
+
+/** One image of a pool. */
+export interface RevisionView {
+  readonly hash: string;
+  /** New starts boot from it. */
+  readonly current: boolean;
+  /** False when it is no longer in the store, or its record cannot be read; the rest is then unknown. */
+  readonly present: boolean;
+  readonly locked_url: string | null;
+  readonly nar_hash: string | null;
+  readonly package: string | null;
+  readonly built_at: string | null;
+  readonly built_by: string | null;
+  readonly size_bytes: number | null;
+  /** How many instances of the pool run or wait on it. */
+  readonly instances: number;
+}
+
+/** A pool with its images, current first, as `pool info` shows it. */
+export interface PoolInfo extends PoolView {
+  readonly images: readonly RevisionView[];
 }
 
 export interface InstanceView {
@@ -107,6 +130,34 @@ export function viewPool(pool: Pool, instances: readonly Instance[]): PoolView {
     instances: instances.filter(({ pool_id }) => pool_id === pool.pool_id).length,
     created_at: pool.created_at,
   };
+}
+
+/** Images of a pool by its record; `described` holds what the store knows of each. */
+export function viewRevisions(
+  pool: Pool,
+  instances: readonly Instance[],
+  described: ReadonlyMap<string, Revision>,
+): RevisionView[] {
+  const used = instances.filter(({ pool_id }) => pool_id === pool.pool_id).map(imageOf);
+  return pool.revisions.map((hash, index) => {
+    const revision = described.get(hash);
+    const size =
+      revision === undefined
+        ? null
+        : revision.kernel.sizeBytes + revision.initrd.sizeBytes + revision.rootfs.sizeBytes;
+    return {
+      hash,
+      current: index === 0,
+      present: revision !== undefined,
+      locked_url: revision?.locked_url ?? null,
+      nar_hash: revision?.nar_hash ?? null,
+      package: revision?.package ?? null,
+      built_at: revision?.built_at ?? null,
+      built_by: revision?.built_by ?? null,
+      size_bytes: size,
+      instances: used.filter((image) => image === hash).length,
+    };
+  });
 }
 
 export function viewInstance(tenant: Tenant, role: string, instance: Instance): InstanceView {

@@ -1,3 +1,4 @@
+import type { TenantId } from "../domain/ids.ts";
 import type { Role } from "../domain/roles.ts";
 import type { Revision } from "../domain/revision.ts";
 
@@ -7,6 +8,10 @@ export interface BuildRequest {
   readonly profile: string;
   readonly role: Role;
   readonly timeoutMs: number;
+  /** Keeps the builder's Nix store for this tenant's next build, and begins with what its last one kept. Default: a store of this build alone. */
+  readonly storeOf?: TenantId;
+  /** Lets the builder reach what lies outside this host, by a bridge of its own. Default false. */
+  readonly network?: boolean;
   readonly signal?: AbortSignal;
   /** One short line for each step, for a person who waits. */
   readonly onProgress: (line: string) => void;
@@ -22,4 +27,6 @@ export interface ImageBuilder {
   leftovers(): Promise<string[]>;
   /** Removes what builders that died left: VMMs, scratch files, half-written revisions. @returns what was removed, a line each. */
   sweep(): Promise<string[]>;
+  /** Removes the Nix stores that are kept for tenants which are not among these. */
+  retainStores(tenants: ReadonlySet<TenantId>): Promise<void>;
 }

@@ -1,4 +1,5 @@
 import type { PoolAddress } from "../domain/ids.ts";
+import type { Revision } from "../domain/revision.ts";
 
 export interface ImageFiles {
   readonly kernel: string;
@@ -10,6 +11,8 @@ export interface ImageFiles {
 export interface Images {
   /** @throws NotFoundError when the revision is not in the store. */
   files(hash: string): Promise<ImageFiles>;
+  /** What is recorded of a revision; undefined when it is not in the store, or its record cannot be read. */
+  describe(hash: string): Promise<Revision | undefined>;
   /** Makes `artifacts/` of a pool say what its record says: a link a revision, `current` switched atomically. */
   link(pool: PoolAddress, revisions: readonly string[]): Promise<void>;
   /** Removes every revision that is not in `kept`. @returns the hashes that were removed. */

@@ -162,7 +162,7 @@ export function nameOf(instance: Instance): string {
 export function aRevision(hash: string, overrides: Partial<Revision> = {}): Revision {
   const file = { sha256: hash, sizeBytes: 1 };
   return {
-    schema_version: 1,
+    schema_version: 2,
     hash,
     kernel: file,
     initrd: file,
@@ -170,6 +170,8 @@ export function aRevision(hash: string, overrides: Partial<Revision> = {}): Revi
     flake_ref: "builtin:hello",
     locked_url: "path:/x",
     nar_hash: "sha256-x",
+    inputs: [],
+    package: "default",
     profile: "minimal",
     role: "worker",
     built_at: secondsAgo(1),

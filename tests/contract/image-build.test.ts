@@ -1,167 +1,211 @@
 import assert from "node:assert/strict";
-import { mkdtemp, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { OperationError } from "../../src/domain/errors.ts";
-import type { Revision } from "../../src/domain/revision.ts";
-import { HostExec } from "../../src/host/exec.ts";
-import { preparePayloads } from "../../src/host/payloads/prepare.ts";
-import { QemuVmm } from "../../src/host/vmm/qemu/qemu-vmm.ts";
+import { parseTenantId } from "../../src/domain/ids.ts";
+import { sha256OfFile } from "../../src/host/files.ts";
+import { FileLocks } from "../../src/host/store/file-locks.ts";
 import { vmUids } from "../../src/host/vmm/uids.ts";
-import { MicrovmImageBuilder } from "../../src/image/microvm-image-builder.ts";
-
-const projectDir = join(import.meta.dirname, "..", "..");
-/** Downloaded once and kept beside the other downloads of a checkout; each test run has its own state. */
-const preparedDir = join(projectDir, "node_modules", ".cache", "mvm-test");
-const exec = new HostExec();
-// The machine type that boots without knowing anything of this host.
-const platform = { accelerator: "tcg", machine: "q35", tscKhz: null, qemuVersion: "" } as const;
-const buildTimeoutMs = 240_000;
+import { narHash } from "../../src/image/nar.ts";
+import { BuilderHost, build, exec, preparedDir, projectDir } from "./builder-host.ts";
 
 const skip = process.getuid?.() === 0 ? false : "needs root";
 
 describe("building an image in a builder microVM", { skip }, () => {
-  let root: string;
-  let vmm: QemuVmm;
-  const progress: string[] = [];
-
+  let host: BuilderHost;
   before(async () => {
-    await exec.run(process.execPath, [join(projectDir, "scripts", "bundle-guest.ts")], {
-      timeoutMs: 60_000,
-    });
-    await preparePayloads({
-      stateDir: preparedDir,
-      projectDir,
-      exec,
-      onProgress: () => undefined,
-      names: ["kernel", "base", "builder"],
-    });
-    root = await mkdtemp(join(tmpdir(), "mvm-image-"));
-    await mkdir(join(root, "state"));
-    await symlink(join(preparedDir, "payloads"), join(root, "state", "payloads"));
-    vmm = new QemuVmm(() => Promise.resolve(platform));
+    host = await BuilderHost.make();
   });
-  after(() => rm(root, { recursive: true }));
-
-  const builder = (cache: boolean): MicrovmImageBuilder =>
-    new MicrovmImageBuilder({
-      stateDir: join(root, "state"),
-      runDir: join(root, "run"),
-      projectDir,
-      exec,
-      vmm,
-      uid: vmUids.builder,
-      builtBy: "test",
-      now: () => new Date(),
-      cache,
-    });
-  const build = (flakeRef: string, cache = false): Promise<Revision> =>
-    builder(cache).build({
-      flakeRef,
-      profile: "minimal",
-      role: "worker",
-      timeoutMs: buildTimeoutMs,
-      onProgress: (line) => progress.push(line),
-    });
-  const imageFile = (revision: Revision, name: string): string =>
-    join(root, "state", "images", revision.hash, name);
-  const assertNothingLeft = async (kept: number): Promise<void> => {
-    const builds = await readdir(join(root, "state", "builds"));
-    assert.equal(builds.length, kept, `left behind: ${builds.join(", ")}`);
-    assert.deepEqual(await vmm.list(join(root, "run", "b")), []);
-    assert.deepEqual(await readdir(join(root, "run", "b")), []);
-    const images = await readdir(join(root, "state", "images"));
-    assert.deepEqual(
-      images.filter((name) => name.startsWith(".")),
-      [],
-    );
-  };
+  after(() => host.remove());
 
   it("gives the same image, bit for bit, for the same flake built twice", async () => {
-    const first = await build("builtin:hello");
-    await rm(join(root, "state", "images"), { recursive: true });
-    const second = await build("builtin:hello");
+    const first = await host.build("builtin:hello");
+    await rm(join(host.root, "state", "images"), { recursive: true });
+    const second = await host.build("builtin:hello");
     assert.deepEqual(
       { hash: second.hash, kernel: second.kernel, initrd: second.initrd, rootfs: second.rootfs },
       { hash: first.hash, kernel: first.kernel, initrd: first.initrd, rootfs: first.rootfs },
     );
     assert.ok(second.rootfs.sizeBytes <= 160 * 1024 * 1024, `${second.rootfs.sizeBytes} bytes`);
-    assert.equal((await stat(imageFile(second, "rootfs.ext4"))).size, second.rootfs.sizeBytes);
-    await exec.run("e2fsck", ["-fn", imageFile(second, "rootfs.ext4")], { timeoutMs: 60_000 });
-    await assertNothingLeft(0);
+    assert.equal((await stat(host.imageFile(second, "rootfs.ext4"))).size, second.rootfs.sizeBytes);
+    await exec.run("e2fsck", ["-fn", host.imageFile(second, "rootfs.ext4")], { timeoutMs: 60_000 });
+    await host.assertNothingLeft(0);
   });
 
   it("puts the package, the guest agent and the services into the root file system", async () => {
-    const revision = await build("builtin:hello", true);
-    const show = async (path: string): Promise<string> =>
-      (
-        await exec.run("debugfs", ["-R", `cat ${path}`, imageFile(revision, "rootfs.ext4")], {
-          timeoutMs: 30_000,
-        })
-      ).stdout;
-    const service = JSON.parse(await show("/etc/mvm/services/hello.json")) as {
+    const revision = await host.build("builtin:hello", { cache: true });
+    const service = JSON.parse(await host.show(revision, "/etc/mvm/services/hello.json")) as {
       command: string[];
       port: number;
     };
     assert.equal(service.port, 8080);
-    assert.match(await show(service.command[0] ?? ""), /exec \/usr\/bin\/node/);
-    assert.ok((await show("/usr/lib/mvm/agent.mjs")).length > 1000);
+    assert.match(await host.show(revision, service.command[0] ?? ""), /exec \/usr\/bin\/node/);
+    assert.ok((await host.show(revision, "/usr/lib/mvm/agent.mjs")).length > 1000);
   });
 
   it("answers the same request from the store, and another folder with the same flake too", async () => {
-    const first = await build("builtin:hello", true);
-    const copy = join(root, "copy");
+    const first = await host.build("builtin:hello", { cache: true });
+    const copy = join(host.root, "copy");
     await exec.run("cp", ["-a", join(projectDir, "nix", "flakes", "hello"), copy], {
       timeoutMs: 10_000,
     });
     const startedMs = performance.now();
-    const second = await build(`path:${copy}`, true);
+    const second = await host.build(`path:${copy}`, { cache: true });
     assert.equal(second.hash, first.hash);
     assert.ok(performance.now() - startedMs < 3000);
   });
 
+  it("makes one image of two requests for it at once, and of the same flake of another pool", async () => {
+    const flake = await host.derivation("one-build", "$b mkdir -p $out/bin; $b cp $b $out/bin/app");
+    const locks = new FileLocks({ ...host.roots, stateDir: host.stateDir });
+    const before = host.progress.length;
+    const request = async (): Promise<string> => {
+      const key = await host.key(flake);
+      return locks.withBuild(key, "building", async () => {
+        return (await host.build(flake, { cache: true })).hash;
+      });
+    };
+    const hashes = await Promise.all([request(), request()]);
+    assert.equal(hashes[0], hashes[1]);
+    const lines = host.progress.slice(before);
+    assert.equal(lines.filter((line) => line === "starting the builder microVM").length, 1);
+    assert.equal(lines.filter((line) => /was built before/.test(line)).length, 1);
+  });
+
+  it("records what the flake and its inputs were locked to, as the host and Nix both found them", async () => {
+    const revision = await host.build("builtin:hello", { cache: true });
+    const flakeHash = await narHash(join(projectDir, "nix", "flakes", "hello"));
+    assert.equal(revision.nar_hash, flakeHash);
+    assert.equal(revision.locked_url, `builtin:hello?narHash=${encodeURIComponent(flakeHash)}`);
+    assert.deepEqual(
+      revision.inputs.map(({ name, url }) => [name, url]),
+      [["tools", "path:/mvm/tools"]],
+    );
+    assert.match(revision.inputs[0]?.nar_hash ?? "", /^sha256-.{43}=$/);
+    assert.equal(revision.package, "default");
+  });
+
+  it("takes a complete image as the flake made it, and a tree of one as its root file system", async () => {
+    const tree = await host.derivation(
+      "tree",
+      "$b mkdir -p $out/rootfs; $b cp $guest/kernel $out/kernel; $b ln -s $guest/initrd $out/initrd; $b tar -xf $guest/rootfs.tar -C $out/rootfs; echo own >$out/rootfs/etc/own",
+      {
+        attribute: "tenant-worker-minimal",
+        files: { "mvm-profiles.toml": 'payloads = ["guest"]' },
+      },
+    );
+    const asTree = await host.build(tree);
+    assert.equal(asTree.package, "tenant-worker-minimal");
+    assert.equal(await host.show(asTree, "/etc/own"), "own\n");
+    assert.ok((await host.show(asTree, "/usr/lib/mvm/agent.mjs")).length > 1000);
+    await exec.run("e2fsck", ["-fn", host.imageFile(asTree, "rootfs.ext4")], { timeoutMs: 60_000 });
+    const prepared = join(preparedDir, "payloads", "kernel", "vmlinuz");
+    assert.equal(asTree.kernel.sha256, await sha256OfFile(prepared));
+    // The little of an ext4 that the host looks at: 4096 blocks of 1 KiB, and the magic number.
+    const whole = await host.derivation(
+      "whole",
+      [
+        "$b mkdir $out; $b printf '\\177ELF' >$out/kernel; $b ln -s kernel $out/initrd",
+        "$b dd if=/dev/zero of=$out/rootfs.ext4 bs=1k count=4096",
+        "$b printf '\\000\\020' | $b dd of=$out/rootfs.ext4 bs=1 seek=1028 conv=notrunc",
+        "$b printf '\\123\\357' | $b dd of=$out/rootfs.ext4 bs=1 seek=1080 conv=notrunc",
+      ].join("; "),
+      { attribute: "tenant-minimal" },
+    );
+    const asImage = await host.build(whole);
+    assert.equal(asImage.package, "tenant-minimal");
+    assert.equal(asImage.rootfs.sizeBytes, 4096 * 1024);
+    assert.equal(asImage.initrd.sha256, asImage.kernel.sha256);
+    await host.assertNothingLeft(0);
+  });
+
+  it("lays the packages of modules over the base as well, and runs their services", async () => {
+    const app = (name: string): string =>
+      build(
+        name,
+        `$b mkdir -p $out/bin; $b printf '#!/bin/sh\\n' >$out/bin/${name}; $b chmod 755 $out/bin/${name}`,
+      );
+    const flake = await host.flake(
+      "modules",
+      `packages.x86_64-linux.default = ${app("app")}; packages.x86_64-linux.exporter = ${app("exporter")};`,
+      {
+        "mvm-profiles.toml": `
+          [roles.worker]
+          modules = ["metrics"]
+          [modules.metrics]
+          package = "exporter"
+          [modules.metrics.services.metrics]
+          command = "exporter --listen 9100"`,
+      },
+    );
+    const worker = await host.build(flake);
+    const service = JSON.parse(await host.show(worker, "/etc/mvm/services/metrics.json")) as {
+      command: string[];
+    };
+    assert.match(await host.show(worker, service.command[0] ?? ""), /#!/);
+    assert.match(await host.show(worker, "/etc/mvm/services/app.json"), /-app\/bin\/app/);
+    const gateway = await host.build(flake, { role: "gateway" });
+    assert.equal(await host.show(gateway, "/etc/mvm/services/metrics.json"), "");
+  });
+
+  it("builds a part once in a store that is kept, and again for another tenant", async () => {
+    const flake = (text: string): Promise<string> =>
+      host.flake(
+        "kept",
+        `packages.x86_64-linux.default = let part = ${build("part", "echo making the part; echo part >$out")}; in ${build(
+          "whole",
+          [
+            "$b mkdir -p $out/bin; $b cp ${part} $out/part",
+            `echo ${text} >$out/bin/app`,
+            "$b chmod 755 $out/bin/app",
+          ].join("; "),
+        )};`,
+      );
+    const builtPart = async (tenant: string, text: string): Promise<boolean> => {
+      const before = host.progress.length;
+      await host.build(await flake(text), { cache: true, storeOf: parseTenantId(tenant) });
+      return host.progress.slice(before).includes("part> making the part");
+    };
+    assert.equal(await builtPart("acme", "one"), true);
+    assert.equal(await builtPart("acme", "two"), false);
+    assert.equal(await builtPart("other", "three"), true);
+    // What a tenant's own store had a part in is no answer for another one.
+    assert.notEqual(
+      await host
+        .builder(true)
+        .key({ ...host.request(await flake("one")), storeOf: parseTenantId("acme") }),
+      await host.key(await flake("one")),
+    );
+    const before = host.progress.length;
+    await host.build(await flake("one"), { cache: true });
+    assert.ok(host.progress.slice(before).includes("starting the builder microVM"));
+  });
+
   it("names the derivation that failed and keeps the log, and leaves nothing else", async () => {
-    const flake = join(root, "failing");
-    await mkdir(flake);
-    await writeFile(
-      join(flake, "flake.nix"),
-      `{
-        inputs.tools = { url = "path:/mvm/tools"; flake = false; };
-        outputs = { self, tools }: {
-          packages.x86_64-linux.default = derivation {
-            name = "broken-thing";
-            system = "x86_64-linux";
-            builder = "\${tools}/busybox";
-            args = [ "sh" "-c" "echo this goes wrong; exit 3" ];
-          };
-        };
-      }`,
-    );
-    const error = await build(`path:${flake}`).then(
-      () => assert.fail("it was built"),
-      (error: unknown) => error,
-    );
+    const error = await host
+      .build(
+        await host.derivation("failing", "echo this goes wrong; exit 3", { name: "broken-thing" }),
+      )
+      .then(
+        () => assert.fail("it was built"),
+        (error: unknown) => error,
+      );
     assert.ok(error instanceof OperationError);
     assert.match(error.message, /broken-thing/);
     const log = /console is in (\S+)/.exec(error.hint ?? "")?.[1] ?? "";
     assert.match(await readFile(log, "utf8"), /this goes wrong/);
-    await assertNothingLeft(1);
+    await host.assertNothingLeft(1);
   });
 
   it("says what a flake offers when it offers nothing that fits", async () => {
-    const flake = join(root, "other");
-    await mkdir(flake);
-    await writeFile(
-      join(flake, "flake.nix"),
-      `{ outputs = { self }: { packages.x86_64-linux.other = 1; }; }`,
-    );
-    await assert.rejects(build(`path:${flake}`), /none of: .*minimal default - it has: other/);
+    const flake = await host.flake("other", "packages.x86_64-linux.other = 1;");
+    await assert.rejects(host.build(flake), /none of: .*minimal default - it has: other/);
   });
 
   it("ends when its time is over, and says so", async () => {
     await assert.rejects(
-      builder(false).build({
+      host.builder(false).build({
         flakeRef: "builtin:hello",
         profile: "minimal",
         role: "worker",
@@ -170,33 +214,33 @@ describe("building an image in a builder microVM", { skip }, () => {
       }),
       /did not end within 2 s/,
     );
-    assert.deepEqual(await vmm.list(join(root, "run", "b")), []);
+    assert.deepEqual(await host.vmm.list(join(host.root, "run", "b")), []);
   });
 
   it("ends at once when it is interrupted, with its microVM", async () => {
     const abort = new AbortController();
     setTimeout(() => abort.abort(new OperationError("interrupted")), 3000);
     await assert.rejects(
-      builder(false).build({
+      host.builder(false).build({
         flakeRef: "builtin:hello",
         profile: "minimal",
         role: "worker",
-        timeoutMs: buildTimeoutMs,
+        timeoutMs: 240_000,
         signal: abort.signal,
         onProgress: () => undefined,
       }),
     );
-    assert.deepEqual(await vmm.list(join(root, "run", "b")), []);
+    assert.deepEqual(await host.vmm.list(join(host.root, "run", "b")), []);
   });
 
   it("is ended by a sweep once the mvm that began it is gone", async () => {
     const buildId = "b-00c0ffee";
-    const folder = join(root, "state", "builds", buildId);
+    const folder = join(host.root, "state", "builds", buildId);
     await mkdir(folder, { recursive: true });
     const payloads = join(preparedDir, "payloads");
-    await vmm.start({
+    await host.vmm.start({
       id: buildId,
-      runDir: join(root, "run", "b", buildId),
+      runDir: join(host.root, "run", "b", buildId),
       logDir: join(folder, "logs"),
       uid: vmUids.builder,
       vcpus: 1,
@@ -217,10 +261,10 @@ describe("building an image in a builder microVM", { skip }, () => {
       owner: { pid: process.pid, startTicks: 1 },
     };
     await writeFile(join(folder, "build.json"), JSON.stringify(record));
-    const removed = await builder(true).sweep();
+    const removed = await host.builder(true).sweep();
     assert.deepEqual(removed, [`builder microVM ${buildId}`, `scratch files of build ${buildId}`]);
-    assert.deepEqual(await vmm.list(join(root, "run", "b")), []);
-    assert.ok(!(await readdir(join(root, "state", "builds"))).includes(buildId));
-    assert.deepEqual(await builder(true).sweep(), []);
+    assert.deepEqual(await host.vmm.list(join(host.root, "run", "b")), []);
+    assert.ok(!(await readdir(join(host.root, "state", "builds"))).includes(buildId));
+    assert.deepEqual(await host.builder(true).sweep(), []);
   });
 });

@@ -64,6 +64,8 @@ export class FakeHost {
   /** Instances whose guest never becomes healthy or never answers. */
   readonly deafGuests: Set<string> = new Set();
   readonly audit: MemoryAuditDisk = new MemoryAuditDisk();
+  /** How often flakes were changed: each change makes another image of the same flake. */
+  flakeEdits = 0;
   readonly #tenants = new Map<string, Tenant>();
   readonly #pools = new Map<string, Pool>();
   readonly #instances = new Map<string, Instance>();
@@ -98,6 +100,11 @@ export class FakeHost {
   /** Loses the record of an instance, as a disk that was put back from a backup does. */
   forget(instance: string): void {
     this.#instances.delete(instance);
+  }
+
+  /** The images in the store. */
+  get images(): ReadonlySet<string> {
+    return this.#images;
   }
 
   living(): FakeVmm[] {
@@ -169,6 +176,9 @@ export class FakeHost {
           if (!this.#images.has(hash)) throw new NotFoundError(`no image ${hash}`);
           return { kernel: "kernel", initrd: "initrd", rootfs: "rootfs" };
         }),
+        describe: port("images.describe", (hash) =>
+          this.#images.has(hash) ? aRevision(hash) : undefined,
+        ),
         link: port("images.link", () => undefined),
         collect: port("images.collect", (kept) => {
           const removed = [...this.#images].filter((hash) => !kept.has(hash));
@@ -177,14 +187,18 @@ export class FakeHost {
         }),
       },
       builder: {
-        key: port("builder.key", (request) => `${request.flakeRef}-${request.role}`),
+        key: port(
+          "builder.key",
+          (request) => `${this.flakeEdits}-${request.flakeRef}-${request.role}`,
+        ),
         build: port("builder.build", (request) => {
-          const revision = fakeRevision(request.flakeRef, request.role);
+          const revision = fakeRevision(this.flakeEdits, request.flakeRef, request.role);
           this.#images.add(revision.hash);
           return revision;
         }),
         leftovers: port("builder.leftovers", () => []),
         sweep: port("builder.sweep", () => []),
+        retainStores: port("builder.retainStores", () => undefined),
       },
       drives: {
         folders: ({ instance }) => ({ runDir: `/run/i/${instance}`, logDir: `/log/${instance}` }),
@@ -426,7 +440,10 @@ function plainProcess({ id, runDir, pid, startTicks }: FakeVmm): VmmProcess {
   return { id, runDir, pid, startTicks };
 }
 
-function fakeRevision(flakeRef: string, role: string): Revision {
-  const hash = Buffer.from(`${flakeRef}-${role}`).toString("hex").padEnd(64, "0").slice(0, 64);
+function fakeRevision(edits: number, flakeRef: string, role: string): Revision {
+  const hash = Buffer.from(`${edits}-${flakeRef}-${role}`)
+    .toString("hex")
+    .padEnd(64, "0")
+    .slice(0, 64);
   return aRevision(hash, { flake_ref: flakeRef, role });
 }

@@ -42,7 +42,7 @@ const changes: Readonly<
   "pool scale": (node, overrideMs) => node.scalePool(web, { running: 2 }, overrideMs),
   "pool update": (node, overrideMs) =>
     node.updatePool(web, { pinned: true }, { ...now, overrideMs }),
-  "pool build": (node, overrideMs) => node.buildPool(web, overrideMs),
+  "pool build": (node, overrideMs) => node.buildPool(web, {}, overrideMs),
   "pool destroy": (node, overrideMs) =>
     node.destroyPool(web, { force: true, wipe: true, overrideMs }),
   "tenant update": (node, overrideMs) =>

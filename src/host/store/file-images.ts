@@ -2,8 +2,9 @@ import { mkdir, readdir, rename, rm, stat, symlink } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { NotFoundError } from "../../domain/errors.ts";
 import type { PoolAddress } from "../../domain/ids.ts";
+import { type Revision, parseRevision } from "../../domain/revision.ts";
 import type { ImageFiles, Images } from "../../ports/images.ts";
-import { isErrno } from "../files.ts";
+import { isErrno, readFileIfAny } from "../files.ts";
 import { type Roots, imagesFolder, poolFolder } from "../roots.ts";
 
 const hashName = /^[0-9a-f]{64}$/;
@@ -35,6 +36,12 @@ export class FileImages implements Images {
       }
     }
     return files;
+  }
+
+  async describe(hash: string): Promise<Revision | undefined> {
+    const text = await readFileIfAny(join(imagesFolder(this.#roots), hash, "revision.json"));
+    const revision = text === undefined ? undefined : parseRevision(text);
+    return revision?.hash === hash ? revision : undefined;
   }
 
   async link(pool: PoolAddress, revisions: readonly string[]): Promise<void> {

@@ -1,17 +1,33 @@
+import type { AuditEvent } from "../../domain/audit.ts";
 import { type PoolAddress, formatPool } from "../../domain/ids.ts";
-import { keptRevisions } from "../../domain/pool.ts";
+import { withCurrentRevision } from "../../domain/pool.ts";
 import type { Revision } from "../../domain/revision.ts";
 import type { NodeContext } from "../context.ts";
 import { findPool, loadTenant } from "../records.ts";
 
+export interface BuildOptions {
+  /** Default: the node's. */
+  readonly timeoutMs?: number;
+  /** Whether the builder may reach what lies outside this host. Default false. */
+  readonly network?: boolean;
+  /** Whether the builder works in the tenant's own kept Nix store. Default false. */
+  readonly keepStore?: boolean;
+}
+
 /** Builds a pool's image, makes it the pool's current revision and forgets the ones beyond the last five. */
-export async function buildImage(context: NodeContext, address: PoolAddress): Promise<Revision> {
+export async function buildImage(
+  context: NodeContext,
+  address: PoolAddress,
+  options: BuildOptions = {},
+): Promise<Revision> {
   const pool = findPool(await loadTenant(context, address.tenant), address);
   const request = {
     flakeRef: pool.flake_ref,
     profile: pool.profile,
     role: pool.role,
-    timeoutMs: context.settings.buildTimeoutMs,
+    timeoutMs: options.timeoutMs ?? context.settings.buildTimeoutMs,
+    network: options.network ?? false,
+    ...(options.keepStore === true ? { storeOf: address.tenant } : {}),
     signal: context.signal,
     onProgress: (line: string): void => context.onProgress(`${formatPool(address)}: ${line}`),
   };
@@ -22,24 +38,31 @@ export async function buildImage(context: NodeContext, address: PoolAddress): Pr
   const revision = await context.locks.withBuild(key, `building ${formatPool(address)}`, () =>
     context.builder.build(request),
   );
+  await makeCurrent(context, address, revision.hash, {
+    type: "ImageBuilt",
+    object: formatPool(address),
+    revision: revision.hash,
+    flake_ref: revision.flake_ref,
+    locked_url: revision.locked_url,
+  });
+  return revision;
+}
+
+/** Makes an image that is in the store the one that new starts of a pool use; `event` tells of it. */
+export async function makeCurrent(
+  context: NodeContext,
+  address: PoolAddress,
+  hash: string,
+  event: AuditEvent,
+): Promise<void> {
   await context.locks.withNode("recording an image", async () => {
     // Under the lock that removes unused images: one that nothing referred to yet may be gone.
-    await context.images.files(revision.hash);
-    const current = findPool(await loadTenant(context, address.tenant), address);
-    const revisions = [
-      revision.hash,
-      ...current.revisions.filter((hash) => hash !== revision.hash),
-    ].slice(0, keptRevisions);
-    await context.audit.append(address.tenant, {
-      type: "ImageBuilt",
-      object: formatPool(address),
-      revision: revision.hash,
-      flake_ref: revision.flake_ref,
-      locked_url: revision.locked_url,
-    });
-    await context.store.savePool({ ...current, revisions });
+    await context.images.files(hash);
+    const pool = findPool(await loadTenant(context, address.tenant), address);
+    const revisions = withCurrentRevision(pool.revisions, hash);
+    await context.audit.append(address.tenant, event);
+    await context.store.savePool({ ...pool, revisions });
     await context.images.link(address, revisions);
   });
-  context.onProgress(`${formatPool(address)}: image ${revision.hash.slice(0, 12)} is current`);
-  return revision;
+  context.onProgress(`${formatPool(address)}: image ${hash.slice(0, 12)} is current`);
 }

@@ -5,7 +5,7 @@ import { type Operation, instanceForm, resourcesOf, vmmOf } from "../../../src/d
 import { instanceStatuses } from "../../../src/domain/lifecycle.ts";
 import { keptRevisions, poolForm } from "../../../src/domain/pool.ts";
 import { parseRecord } from "../../../src/domain/record-form.ts";
-import { revisionSchema } from "../../../src/domain/revision.ts";
+import { parseRevision, revisionForm } from "../../../src/domain/revision.ts";
 import { tenantForm } from "../../../src/domain/tenant.ts";
 import {
   aPool,
@@ -22,7 +22,7 @@ const kinds: readonly { name: string; schema: ZodType; record: object }[] = [
   { name: "instance", schema: instanceForm.schema, record: anInstance("web", 2, "running") },
   {
     name: "revision",
-    schema: revisionSchema,
+    schema: revisionForm.schema,
     record: aRevision(imageHash),
   },
 ];
@@ -56,6 +56,20 @@ for (const { name, schema, record } of kinds) {
     });
   });
 }
+
+describe("the record of a revision", () => {
+  test("of an older mvm is read, and says nothing of what was not written down then", () => {
+    const { inputs: _, package: __, ...old } = aRevision(imageHash);
+    const text = JSON.stringify({ ...old, schema_version: 1 });
+    assert.deepEqual(parseRevision(text), aRevision(imageHash, { inputs: [], package: "" }));
+  });
+
+  test("that cannot be read is none", () => {
+    for (const text of ["", "{", "null", "{}", '{"schema_version":9}']) {
+      assert.equal(parseRevision(text), undefined, text);
+    }
+  });
+});
 
 describe("the record of an instance", () => {
   for (const status of instanceStatuses) {

@@ -27,7 +27,7 @@ describe("the console of a builder", () => {
     await appendFile(path, "mvm-builder: end 1\n");
     await console.poll();
     assert.deepEqual(progress.slice(0, 2), ["evaluating the flake", "app> compiling"]);
-    assert.equal(console.failedDerivation, "app-1.0.drv");
+    assert.equal(console.failedDerivation, "app-1.0");
     assert.equal(console.exitCode, 1);
   });
 

@@ -10,7 +10,6 @@ import { HostExec } from "../../../src/host/exec.ts";
 import { sha256OfFile } from "../../../src/host/files.ts";
 import { makeExt4 } from "../../../src/image/ext4.ts";
 import { packCpio } from "../../../src/image/initramfs.ts";
-import { hashTree } from "../../../src/image/tree.ts";
 
 const run = promisify(execFile);
 const exec = new HostExec();
@@ -73,27 +72,6 @@ describe("an ext4 image", () => {
       hashes.push(await sha256OfFile(join(folder, "image")));
     }
     assert.notEqual(hashes[0], hashes[1]);
-  });
-});
-
-describe("the hash of a flake's folder", () => {
-  it("tells names, contents, links and executable bits apart, and not times", async () => {
-    const folder = await mkdtemp(join(tmpdir(), "mvm-hash-"));
-    try {
-      const tree = join(folder, "tree");
-      await makeTree(tree);
-      const hash = await hashTree(tree);
-      await utimes(join(tree, "large"), 1, 2);
-      assert.equal(await hashTree(tree), hash);
-      await writeFile(join(tree, "large"), "other");
-      assert.notEqual(await hashTree(tree), hash);
-      await mkdir(join(tree, ".git"));
-      await writeFile(join(tree, ".git", "HEAD"), "x");
-      const withGit = await hashTree(tree);
-      assert.notEqual(await hashTree(tree, (name) => name === ".git"), withGit);
-    } finally {
-      await rm(folder, { recursive: true });
-    }
   });
 });
 

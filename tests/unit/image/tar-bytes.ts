@@ -7,6 +7,8 @@ export interface Member {
   readonly mode?: number;
   /** In the header, in place of the content's real size. */
   readonly sizeBytes?: number;
+  /** As GNU tar writes a size that does not fit the header's digits. */
+  readonly binarySize?: number;
 }
 
 export function tarBytes(members: readonly Member[], end = true): Buffer {
@@ -20,6 +22,10 @@ function memberBytes(member: Member): Buffer {
   header.write(member.name, 0, 100);
   header.write((member.mode ?? 0o644).toString(8).padStart(7, "0"), 100);
   header.write((member.sizeBytes ?? content.length).toString(8).padStart(11, "0"), 124);
+  if (member.binarySize !== undefined) {
+    header[124] = 0x80;
+    header.writeBigUInt64BE(BigInt(member.binarySize), 128);
+  }
   header.write("00000000001", 136);
   header.write(member.type ?? "0", 156);
   header.write(member.target ?? "", 157, 100);

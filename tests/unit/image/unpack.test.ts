@@ -5,19 +5,44 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { MvmError } from "../../../src/domain/errors.ts";
 import type { ByteSource, TarLimits } from "../../../src/image/tar-reader.ts";
-import { unpackSource, type BuildAnswer } from "../../../src/image/unpack.ts";
+import type { BuildAnswer } from "../../../src/image/build-answer.ts";
+import { unpackSource } from "../../../src/image/unpack.ts";
 import { tarBytes, type Member } from "./tar-bytes.ts";
 
 const store = "nix/store/0123456789abcdfghijklmnpqrsvwxyz-hello";
 const limits: TarLimits = { maxContentBytes: 1_000_000, maxEntries: 100, maxNameBytes: 300 };
+const narHash = `sha256-${"A".repeat(43)}=`;
+const metadata = JSON.stringify({
+  description: '"narHash":"sha256-no"',
+  locked: { type: "path", path: "/mvm/flake", narHash },
+  locks: {
+    root: "root",
+    nodes: {
+      root: { inputs: { tools: "tools", lib: "lib" } },
+      tools: { flake: false, locked: { type: "path", path: "/mvm/tools", narHash } },
+      lib: { locked: { type: "github", owner: "o", repo: "r", rev: "f00", narHash } },
+    },
+  },
+});
 const answer: readonly Member[] = [
   { name: "mvm-result/", type: "5" },
-  { name: "mvm-result/attribute", content: "default\n" },
+  { name: "mvm-result/attribute", content: "package default\n" },
   { name: "mvm-result/out", content: `/${store}\n` },
-  {
-    name: "mvm-result/metadata.json",
-    content: `{"locked":{"narHash":"sha256-${"A".repeat(43)}="}}`,
-  },
+  { name: "mvm-result/metadata.json", content: metadata },
+];
+const image: readonly Member[] = [
+  { name: "mvm-result/", type: "5" },
+  { name: "mvm-result/attribute", content: "complete tenant-minimal\n" },
+  { name: "mvm-result/metadata.json", content: metadata },
+  { name: "mvm-image/", type: "5" },
+  { name: "mvm-image/kernel", content: "kernel" },
+  { name: "mvm-image/initrd", content: "initrd" },
+];
+const imageTree: readonly Member[] = [
+  { name: "mvm-image/rootfs/", type: "5" },
+  { name: "mvm-image/rootfs/nix/", type: "5" },
+  { name: "mvm-image/rootfs/nix/store/", type: "5" },
+  { name: "mvm-image/rootfs/nix/store/x", content: "x" },
 ];
 const packageFolder: readonly Member[] = [
   { name: `${store}/`, type: "5" },
@@ -43,7 +68,7 @@ describe("the output of a builder", () => {
   afterEach(() => rm(parent, { recursive: true }));
 
   const unpack = (members: readonly Member[], complete = true): Promise<BuildAnswer> =>
-    unpackSource(sourceOf(tarBytes(members, complete)), root, limits);
+    unpackSource(sourceOf(tarBytes(members, complete)), { tree: root, image: parent }, limits);
   const withExtra = (...extra: readonly Member[]): Member[] => [
     ...answer,
     ...packageFolder,
@@ -54,10 +79,16 @@ describe("the output of a builder", () => {
   it("is unpacked with its links and modes, and says what was built", async () => {
     const built = await unpack(withExtra({ name: `${store}/bin/hi`, type: "2", target: "hello" }));
     assert.deepEqual(built, {
+      kind: "package",
       attribute: "default",
+      narHash,
+      inputs: [
+        { name: "lib", url: "github:o/r/f00", nar_hash: narHash },
+        { name: "tools", url: "path:/mvm/tools", nar_hash: narHash },
+      ],
       storePath: `/${store}`,
-      narHash: `sha256-${"A".repeat(43)}=`,
       programs: ["hello", "hi"],
+      modules: new Map(),
     });
     assert.equal(await readFile(join(root, store, "bin/hello"), "utf8"), "#!/bin/sh\n");
     assert.equal((await stat(join(root, store, "bin/hello"))).mode & 0o7777, 0o755);
@@ -76,6 +107,86 @@ describe("the output of a builder", () => {
     await unpack(withExtra({ name: `${store}/bin/su`, mode: 0o6755 }));
     assert.equal((await stat(join(root, store, "bin/su"))).mode & 0o7777, 0o755);
   });
+
+  it("names the packages of its modules", async () => {
+    const built = await unpack(
+      withExtra({ name: "mvm-result/modules", content: `metrics /${store}\n` }),
+    );
+    assert.ok(built.kind === "package");
+    assert.deepEqual(
+      built.modules,
+      new Map([["metrics", { storePath: `/${store}`, programs: ["hello"] }]]),
+    );
+  });
+
+  it("may be a complete image with a root file system, or with a tree for one", async () => {
+    const asImage = await unpack([...image, { name: "mvm-image/rootfs.ext4", content: "fs" }, end]);
+    assert.equal(asImage.kind === "complete" && asImage.rootfs, "image");
+    assert.equal(await readFile(join(parent, "rootfs.ext4"), "utf8"), "fs");
+    for (const name of ["kernel", "initrd"]) {
+      assert.equal(await readFile(join(parent, name), "utf8"), name);
+      await rm(join(parent, name));
+    }
+    await rm(root, { recursive: true });
+    const asTree = await unpack([...image, ...imageTree, end]);
+    assert.equal(asTree.kind === "complete" && asTree.rootfs, "tree");
+    assert.equal(await readFile(join(root, "nix/store/x"), "utf8"), "x");
+  });
+
+  const brokenImages: readonly [string, readonly Member[], RegExp][] = [
+    ["no root file system", [], /no rootfs.ext4 or rootfs/],
+    ["two", [{ name: "mvm-image/rootfs.ext4" }, ...imageTree], /both/],
+    [
+      "a link for a file",
+      [{ name: "mvm-image/rootfs.ext4", type: "2", target: "kernel" }],
+      /no file/,
+    ],
+    ["a file nobody knows", [{ name: "mvm-image/firmware" }], /no part of an image/],
+    ["a name that climbs", [...imageTree, { name: "mvm-image/rootfs/../../x" }], /not allowed/],
+    [
+      "a link that climbs",
+      [...imageTree, { name: "mvm-image/rootfs/x", type: "2", target: "../../../../x" }],
+      /leads out/,
+    ],
+    ["a device", [...imageTree, { name: "mvm-image/rootfs/null", type: "3" }], /neither a file/],
+    [
+      "a Nix store beside it",
+      [...imageTree, ...packageFolder],
+      /store beside it|there twice|before its folder/,
+    ],
+  ];
+  for (const [what, extra, message] of brokenImages) {
+    it(`is refused as a complete image with ${what}`, async () => {
+      await assert.rejects(unpack([...image, ...extra, end]), message);
+    });
+  }
+
+  it("is refused as a complete image without kernel and initrd", async () => {
+    const files = [...image.slice(0, 4), { name: "mvm-image/rootfs.ext4", content: "fs" }, end];
+    await assert.rejects(unpack(files), /no kernel, no initrd/);
+  });
+
+  it("says that a file of a hundred gigabytes is too large", async () => {
+    // GNU tar writes sizes from 8 GiB on in binary.
+    await assert.rejects(
+      unpack(withExtra({ name: `${store}/x`, binarySize: 100 * 1024 ** 3 })),
+      /more than 1000000 bytes of content/,
+    );
+  });
+
+  const noMetadata: readonly [string, string][] = [
+    ["no JSON", "{"],
+    ["no hash", '{"locked":{"type":"path"},"locks":{"root":"root","nodes":{}}}'],
+    ["a hash of another form", metadata.replace(narHash, "sha256-x")],
+  ];
+  for (const [what, content] of noMetadata) {
+    it(`is refused when it says of its flake ${what}`, async () => {
+      const members = answer.map((member) =>
+        member.name === "mvm-result/metadata.json" ? { ...member, content } : member,
+      );
+      await assert.rejects(unpack([...members, ...packageFolder, end]), /of the flake|locked to/);
+    });
+  }
 
   const hostile: readonly [string, readonly Member[]][] = [
     ["an absolute name", [{ name: `/${store}/x` }]],
@@ -155,7 +266,7 @@ describe("the output of a builder", () => {
       }
       const folder = join(parent, "fuzz");
       try {
-        await unpackSource(sourceOf(bytes), folder, limits);
+        await unpackSource(sourceOf(bytes), { tree: folder, image: folder }, limits);
       } catch (error) {
         assert.ok(error instanceof MvmError, `seed ${seed}, round ${round}: ${String(error)}`);
       }

@@ -1,5 +1,6 @@
 import { type Command, buildCommand } from "@stricli/core";
 import type { PoolAddress } from "../../../domain/ids.ts";
+import { parseProfile } from "../../../domain/pool.ts";
 import { type Role, parseRole } from "../../../domain/roles.ts";
 import type { CliContext } from "../../context.ts";
 import { type EgressFlagValues, egressFlags, egressOf } from "../../egress-flags.ts";
@@ -24,10 +25,16 @@ export const poolCreate: Command<CliContext> = buildCommand<Flags, [PoolAddress]
       flake: {
         kind: "parsed",
         parse: String,
-        brief: "What the image is built from: builtin:hello, builtin:openclaw, or path:/dir",
+        brief:
+          "What the image is built from: builtin:hello, builtin:openclaw, path:/dir or github:owner/repo",
         placeholder: "ref",
       },
-      profile: { kind: "parsed", parse: String, default: "minimal", brief: "Profile of the flake" },
+      profile: {
+        kind: "parsed",
+        parse: parseProfile,
+        default: "minimal",
+        brief: "Profile of the flake",
+      },
       role: {
         kind: "parsed",
         parse: parseRole,

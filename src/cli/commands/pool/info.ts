@@ -1,6 +1,7 @@
 import { type Command, buildCommand } from "@stricli/core";
 import { formatEgress } from "../../../domain/egress.ts";
 import type { PoolAddress } from "../../../domain/ids.ts";
+import type { RevisionView } from "../../../node/views.ts";
 import type { CliContext } from "../../context.ts";
 import { jsonFlag, poolArgument } from "../../parameters.ts";
 import { managedBy } from "../../render-managed.ts";
@@ -32,7 +33,7 @@ export const poolInfo: Command<CliContext> = buildCommand<
         `Minimums:   ${pool.runtime_policy.min_running_seconds} s running, ${pool.runtime_policy.min_warm_seconds} s warm`,
         `Wanted:     ${running} running, ${warm} warm, ${sleeping} sleeping`,
         `Instances:  ${pool.instances}`,
-        `Images:     ${pool.revisions.join("\n            ") || "none yet"}`,
+        `Images:     ${pool.images.map(describeImage).join("\n            ") || "none yet"}`,
       ].join("\n"),
     );
   },
@@ -40,4 +41,17 @@ export const poolInfo: Command<CliContext> = buildCommand<
 
 function treatment({ pinned, critical }: { pinned: boolean; critical: boolean }): string {
   return `${pinned ? "; pinned" : ""}${critical ? "; critical" : ""}`;
+}
+
+/** `<hash>  <when>  <size>  current, 2 instances`: the hash is whole, since `rollback` takes it. */
+function describeImage(image: RevisionView): string {
+  const marks = [
+    ...(image.current ? ["current"] : []),
+    ...(image.instances > 0 ? [`${image.instances} instances run it`] : []),
+    ...(image.present ? [] : ["not in the store: build it again"]),
+  ];
+  const size = image.size_bytes === null ? "" : `${Math.round(image.size_bytes / 1024 ** 2)} MiB`;
+  return [image.hash, image.built_at ?? "", size, marks.join(", ")]
+    .filter((part) => part !== "")
+    .join("  ");
 }
