@@ -43,11 +43,11 @@ function treatment({ pinned, critical }: { pinned: boolean; critical: boolean })
   return `${pinned ? "; pinned" : ""}${critical ? "; critical" : ""}`;
 }
 
-/** `<hash>  <when>  <size>  current, 2 instances`: the hash is whole, since `rollback` takes it. */
+/** `<hash>  <when>  <size>  current, used by 2`: the hash is whole, since `rollback` takes it. */
 function describeImage(image: RevisionView): string {
   const marks = [
     ...(image.current ? ["current"] : []),
-    ...(image.instances > 0 ? [`${image.instances} instances run it`] : []),
+    ...(image.instances > 0 ? [`used by ${image.instances}`] : []),
     ...(image.present ? [] : ["not in the store: build it again"]),
   ];
   const size = image.size_bytes === null ? "" : `${Math.round(image.size_bytes / 1024 ** 2)} MiB`;
