@@ -9,11 +9,12 @@ import type { BuilderNetwork } from "../ports/builder-network.ts";
 import type { Download } from "../ports/download.ts";
 import type { Exec } from "../ports/exec.ts";
 import type { BuildRequest, ImageBuilder } from "../ports/image-builder.ts";
-import type { Vmm, VmmProcess } from "../ports/vmm.ts";
+import type { Vmm } from "../ports/vmm.ts";
 import type { BuildAnswer } from "./build-answer.ts";
 import { addInputs, checkLocked, requireLocks } from "./build-inputs.ts";
 import { buildKey } from "./build-key.ts";
 import { BuildFolders } from "./build-record.ts";
+import { BuildSweeper } from "./build-sweeper.ts";
 import { requireFree, runBuilder } from "./builder-vm.ts";
 import { checkExt4, checkKernel } from "./complete-image.ts";
 import { copyFlake, findFlake, readProfiles, type FlakeSource } from "./flake-source.ts";
@@ -59,15 +60,6 @@ interface Build {
   readonly image: string;
 }
 
-/** What builds that died left, by what it is. */
-interface DeadBuilds {
-  readonly vmms: readonly VmmProcess[];
-  /** Build ids, here and below. */
-  readonly networks: readonly string[];
-  readonly images: readonly string[];
-  readonly folders: readonly string[];
-}
-
 /** Builds images with Nix in a microVM that lives for one build. */
 export class MicrovmImageBuilder implements ImageBuilder {
   readonly #options: MicrovmImageBuilderOptions;
@@ -77,6 +69,7 @@ export class MicrovmImageBuilder implements ImageBuilder {
   readonly #runRoot: string;
   readonly #github: GithubFlakes;
   readonly #stores: StoreDisks;
+  readonly #sweeper: BuildSweeper;
 
   constructor(options: MicrovmImageBuilderOptions) {
     this.#options = options;
@@ -90,6 +83,14 @@ export class MicrovmImageBuilder implements ImageBuilder {
       download: options.download,
       nowMs: () => options.now().getTime(),
       ...(options.githubApiUrl === undefined ? {} : { apiUrl: options.githubApiUrl }),
+    });
+    this.#sweeper = new BuildSweeper({
+      vmm: options.vmm,
+      network: options.network,
+      runRoot: this.#runRoot,
+      store: this.#store,
+      folders: this.#folders,
+      github: this.#github,
     });
   }
 
@@ -117,42 +118,12 @@ export class MicrovmImageBuilder implements ImageBuilder {
       : findFlake(flakeRef, this.#options.projectDir);
   }
 
-  async leftovers(): Promise<string[]> {
-    return describeDead(await this.#dead(), await this.#github.stale(false));
+  leftovers(): Promise<string[]> {
+    return this.#sweeper.leftovers();
   }
 
-  async sweep(): Promise<string[]> {
-    const dead = await this.#dead();
-    for (const process of dead.vmms) {
-      await this.#options.vmm.stop(process, 0);
-      await rm(process.runDir, { recursive: true, force: true });
-    }
-    for (const buildId of dead.networks) await this.#options.network.close(buildId);
-    for (const buildId of dead.images) await this.#store.abandon(buildId);
-    // The record last: while it is there, a sweep that is cut off is done again.
-    for (const buildId of dead.folders) {
-      await rm(join(this.#runRoot, buildId), { recursive: true, force: true });
-      await this.#folders.remove(buildId);
-    }
-    return describeDead(dead, await this.#github.stale(true));
-  }
-
-  /**
-   * What belongs to builds whose mvm no longer lives. The records are read last: what was seen before
-   * was written down before, so a build that begins just now is not taken for a dead one.
-   */
-  async #dead(): Promise<DeadBuilds> {
-    const vmms = await this.#options.vmm.list(this.#runRoot);
-    const networks = await this.#options.network.list();
-    const images = await this.#store.unfinished();
-    const builds = await this.#folders.list();
-    const isDead = (buildId: string): boolean => builds.get(buildId) !== true;
-    return {
-      vmms: vmms.filter(({ id }) => isDead(id)),
-      networks: networks.filter(isDead),
-      images: images.filter(isDead),
-      folders: [...builds.keys()].filter(isDead),
-    };
+  sweep(): Promise<string[]> {
+    return this.#sweeper.sweep();
   }
 
   async #cached(key: string, request: BuildRequest): Promise<Revision | undefined> {
@@ -278,16 +249,6 @@ export class MicrovmImageBuilder implements ImageBuilder {
     await writeGuestInitrd(this.#places, join(image, "initrd"));
     await writeRootfs(exec, this.#places, { ...rootfs, role: request.role, services });
   }
-}
-
-function describeDead(dead: DeadBuilds, staleSources: readonly string[]): string[] {
-  return [
-    ...dead.vmms.map(({ id }) => `builder microVM ${id}`),
-    ...dead.folders.map((buildId) => `scratch files of build ${buildId}`),
-    ...dead.images.map((buildId) => `unfinished image of build ${buildId}`),
-    ...dead.networks.map((buildId) => `network of build ${buildId}`),
-    ...staleSources,
-  ];
 }
 
 /** Keeps an error's class, which is its exit code, and adds what was built and where the log is. */
