@@ -29,9 +29,18 @@ export interface BuiltPackages extends BuiltPackage {
 const defaultUser = "worker";
 const maxServices = 32;
 
+/** What runs in a role when the flake does not say otherwise for it: a gateway routes, whatever its flake is for. */
+const roleServices: Partial<Record<Role, Services>> = {
+  gateway: {
+    gateway: {
+      command: ["/usr/bin/node", "--max-old-space-size=96", "/usr/lib/mvm/gateway.mjs"],
+    },
+  },
+};
+
 /**
- * What runs in an image: the services of the role, else those of the flake, else the only program of
- * the package; and the services of its modules. A program without a slash is one of the package's `bin`,
+ * What runs in an image: the services that the flake gives the role, else what mvm itself runs in that
+ * role, else the services of the flake, else the only program of the package; and the services of its modules. A program without a slash is one of the package's `bin`,
  * for a module's service of the module's package first.
  * @throws UsageError when nothing, or more than one thing, could be meant.
  */
@@ -46,7 +55,7 @@ export function chooseServices(
     const own = built.modules.get(name);
     return defineAll(module.services ?? {}, own === undefined ? [built] : [own, built]);
   });
-  const chosen = profiles.roles?.[role]?.services ?? profiles.services;
+  const chosen = profiles.roles?.[role]?.services ?? roleServices[role] ?? profiles.services;
   const ofPackage =
     chosen !== undefined
       ? defineAll(chosen, [built])

@@ -202,6 +202,16 @@ describe("mvm-profiles.toml", () => {
     });
   }
 
+  it("need not say that a gateway runs mvm's own, whatever the flake is for", () => {
+    for (const profiles of [{}, parseProfiles('[services.app]\ncommand = "app"')]) {
+      const services = chooseServices(profiles, "gateway", "minimal", built);
+      assert.deepEqual(
+        services.map(({ name, command }) => [name, command.at(-1)]),
+        [["gateway", "/usr/lib/mvm/gateway.mjs"]],
+      );
+    }
+  });
+
   it("is not needed by a package with one program", () => {
     const [service] = workerServices({}, { ...built, programs: ["My_App"] });
     assert.equal(service?.name, "my-app");
