@@ -1,4 +1,3 @@
-import { createInterface } from "node:readline/promises";
 import { UsageError } from "../domain/errors.ts";
 import type { CliContext } from "./context.ts";
 
@@ -15,6 +14,7 @@ export async function confirm(
   if (context.stdin.isTTY !== true) {
     throw new UsageError(`${question} Nobody is there to answer.`, { hint: "say so with --yes" });
   }
+  const { createInterface } = await import("node:readline/promises");
   if (context.signal.aborted) throw new UsageError("nothing was done");
   context.out.note(`${question} [y/N]`);
   const lines = createInterface({ input: context.stdin });

@@ -1,15 +1,18 @@
 import type { CommandContext, StricliProcess } from "@stricli/core";
 import type { Readable } from "node:stream";
 import type { NodeOperations } from "../node/operations.ts";
+import type { NodeQueries } from "../node/queries.ts";
 import type { HostSetup } from "../ports/host-setup.ts";
 import type { Output } from "./output.ts";
 
-/** What a command works with. Node and host are built when first asked for, so that help stays quick. */
+/** What a command works with. Records, node and host are built when they are asked for, so that the rest stays quick. */
 export interface CliContext extends CommandContext {
   readonly process: StricliProcess;
   readonly stdin: Readable & { readonly isTTY?: boolean };
   readonly out: Output;
   readonly signal: AbortSignal;
+  /** What the records alone can answer: much sooner there than the node. */
+  records(): Promise<NodeQueries>;
   node(): Promise<NodeOperations>;
   host(): Promise<HostSetup>;
   /** Sets the exit code of a command that did not throw. */

@@ -12,7 +12,7 @@ import {
   parseTenantId,
 } from "../domain/ids.ts";
 import { parseOverride } from "../domain/management.ts";
-import type { NodeOperations } from "../node/operations.ts";
+import type { NodeQueries } from "../node/queries.ts";
 
 export const jsonFlag = {
   json: { kind: "boolean", default: false, brief: "Print JSON instead of text" },
@@ -99,7 +99,7 @@ export const objectArgument: OneArgument<ObjectName> = {
 
 /** The whole address of an instance. @throws NotFoundError */
 export async function resolveInstance(
-  node: NodeOperations,
+  node: NodeQueries,
   name: InstanceName,
 ): Promise<InstanceAddress> {
   return "id" in name ? node.locate(name.id) : name;

@@ -1,4 +1,3 @@
-import { z } from "zod";
 import { UsageError } from "./errors.ts";
 
 /**
@@ -24,32 +23,12 @@ export const egressModes: readonly EgressMode[] = ["open", "none", "allow"];
 export const openEgress: EgressPolicy = { mode: "open" };
 
 /** The form in documents and records: lists only count for `allow`. */
-interface EgressFields {
+export interface EgressFields {
   readonly mode: EgressMode;
   readonly cidrs: readonly string[];
   readonly domains: readonly string[];
   readonly ports: readonly number[];
 }
-
-const maxEntries = 64;
-
-const fieldsSchema: z.ZodType<EgressFields> = z.strictObject({
-  mode: z.enum(["open", "none", "allow"]),
-  cidrs: z.array(z.string()).max(maxEntries).default([]),
-  domains: z.array(z.string()).max(maxEntries).default([]),
-  ports: z.array(z.number().int().min(1).max(65_535)).max(maxEntries).default([]),
-});
-
-/** A policy as a record or a document holds it: `{mode, cidrs[], domains[], ports[]}`. */
-export const egressSchema: z.ZodType<EgressPolicy> = fieldsSchema.transform((fields, context) => {
-  try {
-    return egressPolicy(fields);
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    context.addIssue({ code: "custom", message: error.message });
-    return z.NEVER;
-  }
-});
 
 /** Checks a policy and puts its lists in order. @throws UsageError with the first entry that is wrong. */
 export function egressPolicy(fields: EgressFields): EgressPolicy {

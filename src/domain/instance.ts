@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod/mini";
 import {
   type InstanceAddress,
   type InstanceId,
@@ -67,46 +67,53 @@ export interface Instance {
   readonly manual_override_until: string | null;
 }
 
-const vmm = z.strictObject({
-  pid: z.number().int().positive(),
-  start_ticks: z.number().int().nonnegative(),
-  started_at: z.iso.datetime(),
-  revision: z.string(),
-});
-
-const state: z.ZodType<InstanceState> = z.discriminatedUnion("status", [
-  z.strictObject({ status: z.enum(["created", "ready", "stopped", "sleeping", "destroyed"]) }),
-  z.strictObject({ status: z.literal("running"), since: z.iso.datetime(), vmm }),
-  z.strictObject({ status: z.literal("warm"), since: z.iso.datetime(), vmm }),
+// Made when it is first used: a schema takes longer to make than many a command takes for all else.
+const vmm = z.lazy(() =>
   z.strictObject({
-    status: z.literal("failed"),
-    since: z.iso.datetime(),
-    cause: z.string(),
-    console: z.array(z.string()),
+    pid: z.int().check(z.positive()),
+    start_ticks: z.int().check(z.nonnegative()),
+    started_at: z.iso.datetime(),
+    revision: z.string(),
   }),
-]);
+);
 
-const schema: z.ZodType<Instance> = z.strictObject({
-  schema_version: z.literal(2),
-  tenant_id: z.string().transform(parseTenantId),
-  pool_id: z.string().transform(parsePoolId),
-  instance_id: z.string().transform(parseInstanceId),
-  net_offset: z.number().int().min(2).max(254),
-  created_at: z.iso.datetime(),
-  resources: instanceResourcesSchema.nullable(),
-  state,
-  changes: z.number().int().nonnegative(),
-  operation: z
-    .strictObject({
-      kind: z.enum(["start", "stop", "warm", "resume", "destroy"]),
-      started_at: z.iso.datetime(),
-      step: z.string(),
-    })
-    .nullable(),
-  failures: z.number().int().nonnegative(),
-  spare: z.boolean(),
-  manual_override_until: z.iso.datetime().nullable(),
-});
+const state: z.ZodMiniType<InstanceState> = z.lazy(() =>
+  z.discriminatedUnion("status", [
+    z.strictObject({ status: z.enum(["created", "ready", "stopped", "sleeping", "destroyed"]) }),
+    z.strictObject({ status: z.literal("running"), since: z.iso.datetime(), vmm }),
+    z.strictObject({ status: z.literal("warm"), since: z.iso.datetime(), vmm }),
+    z.strictObject({
+      status: z.literal("failed"),
+      since: z.iso.datetime(),
+      cause: z.string(),
+      console: z.array(z.string()),
+    }),
+  ]),
+);
+
+const schema: z.ZodMiniType<Instance> = z.lazy(() =>
+  z.strictObject({
+    schema_version: z.literal(2),
+    tenant_id: z.pipe(z.string(), z.transform(parseTenantId)),
+    pool_id: z.pipe(z.string(), z.transform(parsePoolId)),
+    instance_id: z.pipe(z.string(), z.transform(parseInstanceId)),
+    net_offset: z.int().check(z.gte(2), z.lte(254)),
+    created_at: z.iso.datetime(),
+    resources: z.nullable(instanceResourcesSchema),
+    state,
+    changes: z.int().check(z.nonnegative()),
+    operation: z.nullable(
+      z.strictObject({
+        kind: z.enum(["start", "stop", "warm", "resume", "destroy"]),
+        started_at: z.iso.datetime(),
+        step: z.string(),
+      }),
+    ),
+    failures: z.int().check(z.nonnegative()),
+    spare: z.boolean(),
+    manual_override_until: z.nullable(z.iso.datetime()),
+  }),
+);
 
 export const instanceForm: RecordForm<Instance> = {
   version: 2,

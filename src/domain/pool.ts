@@ -1,8 +1,10 @@
-import { z } from "zod";
-import { type EgressPolicy, egressSchema, openEgress } from "./egress.ts";
+import * as z from "zod/mini";
+import { egressSchema } from "./egress-schema.ts";
+import { type EgressPolicy, openEgress } from "./egress.ts";
 import { ConflictError, NotFoundError, UsageError } from "./errors.ts";
 import { type PoolId, type TenantId, parsePoolId, parseTenantId } from "./ids.ts";
 import type { RecordForm } from "./record-form.ts";
+import { maxDesiredCount } from "./pool-limits.ts";
 import { type Role, parseRole } from "./roles.ts";
 import type { ManagedBy } from "./tenant.ts";
 
@@ -63,7 +65,6 @@ export interface Pool {
   readonly override_until: string | null;
 }
 
-export const maxDesiredCount = 100;
 export const keptRevisions = 5;
 
 export const defaultRuntimePolicy: RuntimePolicy = {
@@ -73,58 +74,63 @@ export const defaultRuntimePolicy: RuntimePolicy = {
   graceful_shutdown_seconds: 15,
 };
 
-const count = z.number().int().min(0).max(maxDesiredCount);
-const seconds = z.number().int().min(0).max(86_400);
-const port = z.number().int().min(1).max(65_535);
+// Made when they are first used: a schema takes longer to make than many a command takes for all else.
+const count = z.int().check(z.gte(0), z.lte(maxDesiredCount));
+const seconds = z.int().check(z.gte(0), z.lte(86_400));
+const port = z.int().check(z.gte(1), z.lte(65_535));
 
-export const instanceResourcesSchema: z.ZodType<InstanceResources> = z.strictObject({
-  vcpus: z.number().int().min(1).max(32),
-  mem_mib: z.number().int().min(128).max(1_048_576),
-  data_disk_mib: z
-    .number()
-    .int()
-    .min(0)
-    .max(16 * 1_048_576),
-});
-
-const desiredCountsSchema: z.ZodType<DesiredCounts> = z.strictObject({
-  running: count,
-  warm: count,
-  sleeping: count,
-});
-
-const schema: z.ZodType<Pool> = z.strictObject({
-  schema_version: z.literal(2),
-  tenant_id: z.string().transform(parseTenantId),
-  pool_id: z.string().transform(parsePoolId),
-  managed_by: z.enum(["local", "document"]),
-  role: z.string().transform(parseRole),
-  flake_ref: z.string().min(1),
-  profile: z.string().min(1),
-  instance_resources: instanceResourcesSchema,
-  desired_counts: desiredCountsSchema,
-  runtime_policy: z.strictObject({
-    min_running_seconds: seconds,
-    min_warm_seconds: seconds,
-    drain_timeout_seconds: seconds,
-    graceful_shutdown_seconds: seconds,
+export const instanceResourcesSchema: z.ZodMiniType<InstanceResources> = z.lazy(() =>
+  z.strictObject({
+    vcpus: z.int().check(z.gte(1), z.lte(32)),
+    mem_mib: z.int().check(z.gte(128), z.lte(1_048_576)),
+    data_disk_mib: z.int().check(z.gte(0), z.lte(16 * 1_048_576)),
   }),
-  start_timeout_seconds: seconds,
-  gateway_routes: z.array(
-    z.strictObject({
-      name: z.string().min(1),
-      listen_port: port,
-      pool_id: z.string().transform(parsePoolId),
-      target_port: port,
+);
+
+const desiredCountsSchema: z.ZodMiniType<DesiredCounts> = z.lazy(() =>
+  z.strictObject({
+    running: count,
+    warm: count,
+    sleeping: count,
+  }),
+);
+
+const schema: z.ZodMiniType<Pool> = z.lazy(() =>
+  z.strictObject({
+    schema_version: z.literal(2),
+    tenant_id: z.pipe(z.string(), z.transform(parseTenantId)),
+    pool_id: z.pipe(z.string(), z.transform(parsePoolId)),
+    managed_by: z.enum(["local", "document"]),
+    role: z.pipe(z.string(), z.transform(parseRole)),
+    flake_ref: z.string().check(z.minLength(1)),
+    profile: z.string().check(z.minLength(1)),
+    instance_resources: instanceResourcesSchema,
+    desired_counts: desiredCountsSchema,
+    runtime_policy: z.strictObject({
+      min_running_seconds: seconds,
+      min_warm_seconds: seconds,
+      drain_timeout_seconds: seconds,
+      graceful_shutdown_seconds: seconds,
     }),
-  ),
-  egress: egressSchema,
-  created_at: z.iso.datetime(),
-  revisions: z.array(z.string().regex(/^[0-9a-f]{64}$/)).max(keptRevisions),
-  pinned: z.boolean(),
-  critical: z.boolean(),
-  override_until: z.iso.datetime().nullable(),
-});
+    start_timeout_seconds: seconds,
+    gateway_routes: z.array(
+      z.strictObject({
+        name: z.string().check(z.minLength(1)),
+        listen_port: port,
+        pool_id: z.pipe(z.string(), z.transform(parsePoolId)),
+        target_port: port,
+      }),
+    ),
+    egress: egressSchema,
+    created_at: z.iso.datetime(),
+    revisions: z
+      .array(z.string().check(z.regex(/^[0-9a-f]{64}$/)))
+      .check(z.maxLength(keptRevisions)),
+    pinned: z.boolean(),
+    critical: z.boolean(),
+    override_until: z.nullable(z.iso.datetime()),
+  }),
+);
 
 export const poolForm: RecordForm<Pool> = {
   version: 2,

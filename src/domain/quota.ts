@@ -1,4 +1,3 @@
-import { z } from "zod";
 import { MvmError } from "./errors.ts";
 
 /** What a tenant may use at most. Memory in MiB, disk in GiB. */
@@ -11,16 +10,6 @@ export interface Quotas {
   readonly max_instances_per_pool: number;
   readonly max_disk_gib: number;
 }
-
-export const quotasSchema: z.ZodType<Quotas> = z.strictObject({
-  max_vcpus: z.number().int().nonnegative(),
-  max_mem_mib: z.number().int().nonnegative(),
-  max_running: z.number().int().nonnegative(),
-  max_warm: z.number().int().nonnegative(),
-  max_pools: z.number().int().nonnegative(),
-  max_instances_per_pool: z.number().int().nonnegative(),
-  max_disk_gib: z.number().int().nonnegative(),
-});
 
 export const defaultQuotas: Quotas = {
   max_vcpus: 32,

@@ -1,24 +1,26 @@
-import { z } from "zod";
+import * as z from "zod/mini";
 import { UsageError } from "./errors.ts";
 
+type Words = Parameters<z.ZodMiniType["parse"]>[1];
 type Fields = Readonly<Record<string, unknown>>;
 
 /** How records of one kind are read: the form that is written now, and how each older one becomes the next. */
 export interface RecordForm<T> {
   readonly version: number;
-  readonly schema: z.ZodType<T>;
+  readonly schema: z.ZodMiniType<T>;
   /** What makes a record of a version into one of the next, by the older version. `schema_version` itself is seen to. */
   readonly migrations: Readonly<Record<number, (old: Fields) => Fields>>;
 }
 
-const versioned = z.looseObject({ schema_version: z.number().int() });
+const versioned = z.looseObject({ schema_version: z.int() });
 
 /**
  * Reads a record of this or an older form; the file it came from is written anew with its next change.
+ * `words` say what is wrong with it; without them a schema of `zod/mini` has none.
  * @throws ZodError when it is not of its form; UsageError when a newer mvm wrote it.
  */
-export function parseRecord<T>(form: RecordForm<T>, value: unknown): T {
-  let fields: Fields & { readonly schema_version: number } = versioned.parse(value);
+export function parseRecord<T>(form: RecordForm<T>, value: unknown, words?: Words): T {
+  let fields: Fields & { readonly schema_version: number } = versioned.parse(value, words);
   if (fields.schema_version > form.version) {
     throw new UsageError(
       `it is of schema version ${fields.schema_version} and this mvm knows ${form.version} at most: a newer mvm wrote it`,
@@ -29,5 +31,5 @@ export function parseRecord<T>(form: RecordForm<T>, value: unknown): T {
     if (migrate === undefined) throw new UsageError(`it is of the unknown version ${version}`);
     fields = { ...migrate(fields), schema_version: version + 1 };
   }
-  return form.schema.parse(fields);
+  return form.schema.parse(fields, words);
 }

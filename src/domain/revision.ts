@@ -1,4 +1,5 @@
-import { z } from "zod";
+import * as z from "zod/mini";
+import { $ZodError } from "zod/v4/core";
 import { UsageError } from "./errors.ts";
 import { type RecordForm, parseRecord } from "./record-form.ts";
 
@@ -38,14 +39,14 @@ export interface Revision {
   readonly built_by: string;
 }
 
-const file: z.ZodType<RevisionFile> = z.strictObject({
-  sha256: z.string().regex(/^[0-9a-f]{64}$/),
-  sizeBytes: z.number().int().nonnegative(),
+const file: z.ZodMiniType<RevisionFile> = z.strictObject({
+  sha256: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
+  sizeBytes: z.int().check(z.nonnegative()),
 });
 
-const schema: z.ZodType<Revision> = z.strictObject({
+const schema: z.ZodMiniType<Revision> = z.strictObject({
   schema_version: z.literal(2),
-  hash: z.string().regex(/^[0-9a-f]{64}$/),
+  hash: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
   kernel: file,
   initrd: file,
   rootfs: file,
@@ -73,7 +74,7 @@ export function parseRevision(text: string): Revision | undefined {
     return parseRecord(revisionForm, JSON.parse(text));
   } catch (error) {
     const isKnown =
-      error instanceof SyntaxError || error instanceof z.ZodError || error instanceof UsageError;
+      error instanceof SyntaxError || error instanceof $ZodError || error instanceof UsageError;
     if (!isKnown) throw error;
     return undefined;
   }

@@ -1,6 +1,7 @@
-import { z } from "zod";
+import * as z from "zod/mini";
 import { type TenantId, parseTenantId } from "./ids.ts";
-import { type Quotas, quotasSchema } from "./quota.ts";
+import { quotasSchema } from "./quota-schema.ts";
+import type { Quotas } from "./quota.ts";
 import type { RecordForm } from "./record-form.ts";
 
 export type ManagedBy = "local" | "document";
@@ -23,17 +24,17 @@ export interface Tenant {
   readonly override_until: string | null;
 }
 
-const schema: z.ZodType<Tenant> = z.strictObject({
+const schema: z.ZodMiniType<Tenant> = z.strictObject({
   schema_version: z.literal(2),
-  tenant_id: z.string().transform(parseTenantId),
+  tenant_id: z.pipe(z.string(), z.transform(parseTenantId)),
   managed_by: z.enum(["local", "document"]),
-  net_id: z.number().int().min(0).max(4095),
+  net_id: z.int().check(z.gte(0), z.lte(4095)),
   quotas: quotasSchema,
   created_at: z.iso.datetime(),
-  template: z.string().nullable(),
+  template: z.nullable(z.string()),
   destroying: z.boolean(),
   pinned: z.boolean(),
-  override_until: z.iso.datetime().nullable(),
+  override_until: z.nullable(z.iso.datetime()),
 });
 
 export const tenantForm: RecordForm<Tenant> = {

@@ -1,7 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import * as z from "zod/mini";
+import { $ZodError } from "zod/v4/core";
 import { NotFoundError, OperationError, describeError, isSystemError } from "../domain/errors.ts";
 import { maxLogLineBytes } from "../protocol/guest-messages.ts";
 import type { ServiceReport } from "../protocol/guest-messages.ts";
@@ -116,7 +116,7 @@ function isUnusable(error: unknown): boolean {
   return (
     isSystemError(error) ||
     error instanceof SyntaxError ||
-    error instanceof z.core.$ZodError ||
+    error instanceof $ZodError ||
     error instanceof OperationError
   );
 }

@@ -1,6 +1,6 @@
-import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { open, readFile, readdir, rename, rm, rmdir } from "node:fs/promises";
+// Its promises by this name, not as `node:fs/promises`: so a bundle loads them when they are used, and
+// the reading of records uses none.
+import { createReadStream, promises } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
 /** Whether an error is the named error of the operating system, such as `ENOENT`. */
@@ -18,18 +18,20 @@ export async function writeFileAtomic(
   mode: number,
 ): Promise<void> {
   const folder = dirname(path);
-  const temporary = join(folder, `.${basename(path)}.${randomBytes(6).toString("hex")}.tmp`);
+  // The global, since `node:crypto` takes longer to load than most commands take to answer.
+  const random = Buffer.from(globalThis.crypto.getRandomValues(new Uint8Array(6)));
+  const temporary = join(folder, `.${basename(path)}.${random.toString("hex")}.tmp`);
   try {
-    const file = await open(temporary, "wx", mode);
+    const file = await promises.open(temporary, "wx", mode);
     try {
       await file.writeFile(content);
       await file.sync();
     } finally {
       await file.close();
     }
-    await rename(temporary, path);
+    await promises.rename(temporary, path);
   } catch (error) {
-    await rm(temporary, { force: true });
+    await promises.rm(temporary, { force: true });
     throw error;
   }
   await syncFolder(folder);
@@ -41,21 +43,21 @@ const temporaryName = /^\.[^/]+\.[0-9a-f]{12}\.tmp$/;
 export async function removeHalfWritten(folder: string): Promise<void> {
   let names: string[];
   try {
-    names = await readdir(folder, { recursive: true });
+    names = await promises.readdir(folder, { recursive: true });
   } catch (error) {
     if (isErrno(error, "ENOENT")) return;
     throw error;
   }
   for (const name of names) {
     if (!temporaryName.test(basename(name))) continue;
-    await rm(join(folder, name), { force: true });
+    await promises.rm(join(folder, name), { force: true });
     await removeFolderIfEmpty(dirname(join(folder, name)));
   }
 }
 
 /** Makes the names in a folder durable. */
 export async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, "r");
+  const folder = await promises.open(path, "r");
   try {
     await folder.sync();
   } finally {
@@ -66,7 +68,7 @@ export async function syncFolder(path: string): Promise<void> {
 /** The text of a file, or undefined when there is none. */
 export async function readFileIfAny(path: string): Promise<string | undefined> {
   try {
-    return await readFile(path, "utf8");
+    return await promises.readFile(path, "utf8");
   } catch (error) {
     if (isErrno(error, "ENOENT")) return undefined;
     throw error;
@@ -76,7 +78,7 @@ export async function readFileIfAny(path: string): Promise<string | undefined> {
 /** The names in a folder, sorted; none when there is no such folder. */
 export async function listFolderIfAny(path: string): Promise<string[]> {
   try {
-    return (await readdir(path)).toSorted();
+    return (await promises.readdir(path)).toSorted();
   } catch (error) {
     if (isErrno(error, "ENOENT")) return [];
     throw error;
@@ -86,7 +88,7 @@ export async function listFolderIfAny(path: string): Promise<string[]> {
 /** Removes a folder unless something is in it. That it is not there is no error. */
 export async function removeFolderIfEmpty(path: string): Promise<void> {
   try {
-    await rmdir(path);
+    await promises.rmdir(path);
   } catch (error) {
     if (!isErrno(error, "ENOENT") && !isErrno(error, "ENOTEMPTY")) throw error;
   }
@@ -94,6 +96,7 @@ export async function removeFolderIfEmpty(path: string): Promise<void> {
 
 /** SHA-256 of a file, in hex. */
 export async function sha256OfFile(path: string, signal?: AbortSignal): Promise<string> {
+  const { createHash } = await import("node:crypto");
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20, signal })) {
     hash.update(chunk as Buffer);

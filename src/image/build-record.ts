@@ -2,7 +2,7 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { mkdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { z } from "zod";
+import * as z from "zod";
 import { isErrno, listFolderIfAny, readFileIfAny, writeFileAtomic } from "../host/files.ts";
 
 /** `builds/<build-id>/build.json`: written before anything else of a build exists. */

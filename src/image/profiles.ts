@@ -1,5 +1,5 @@
 import { parse, TomlError } from "smol-toml";
-import { z } from "zod";
+import * as z from "zod";
 import { UsageError } from "../domain/errors.ts";
 import { parseProfile } from "../domain/pool.ts";
 import type { Role } from "../domain/roles.ts";

@@ -1,5 +1,5 @@
-import { ConflictError, NotFoundError, OperationError } from "../domain/errors.ts";
-import { type InstanceAddress, type InstanceId, formatInstance } from "../domain/ids.ts";
+import { ConflictError, OperationError } from "../domain/errors.ts";
+import { type InstanceAddress, formatInstance } from "../domain/ids.ts";
 import { type Instance, addressOf } from "../domain/instance.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { QuotaExcess } from "../domain/quota.ts";
@@ -19,19 +19,6 @@ import { refuseExcess } from "./refuse.ts";
 const agentTimeoutMs = 10_000;
 /** After an operator moved an instance by hand, the reconciler leaves it alone for so long. */
 const manualOverrideMs = 600_000;
-
-/** Finds an instance by its id alone: ids are unique on the node. @throws NotFoundError */
-export async function locateInstance(
-  context: NodeContext,
-  id: InstanceId,
-): Promise<InstanceAddress> {
-  const { tenants } = await context.store.load();
-  const found = tenants
-    .flatMap(({ instances }) => instances)
-    .find(({ instance_id }) => instance_id === id);
-  if (found !== undefined) return addressOf(found);
-  throw new NotFoundError(`there is no instance ${id}`, { hint: "see: mvm instance list" });
-}
 
 /** Boots an instance by hand. */
 export async function operatorStart(context: NodeContext, address: InstanceAddress): Promise<void> {

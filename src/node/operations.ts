@@ -1,17 +1,10 @@
-import type {
-  InstanceAddress,
-  InstanceId,
-  PoolAddress,
-  TenantAddress,
-  TenantId,
-} from "../domain/ids.ts";
+import type { InstanceAddress, PoolAddress, TenantAddress, TenantId } from "../domain/ids.ts";
 import type { DesiredCounts } from "../domain/pool.ts";
 import type { Revision } from "../domain/revision.ts";
 import { type Held, objectOf } from "../planner/action.ts";
 import type { AuditEntry, AuditVerdict } from "../ports/audit.ts";
 import type { GuestExecRequest } from "../ports/guest-link.ts";
 import type { NetworkDifference, ProbeReport } from "../ports/network.ts";
-import type { CorruptFile } from "../ports/store.ts";
 import type { BuildOptions } from "./actions/build.ts";
 import type { NodeContext } from "./context.ts";
 import { type Dashboard, dashboard } from "./dashboard.ts";
@@ -22,7 +15,6 @@ import {
   consoleLogs,
   execInGuest,
   guestLogs,
-  locateInstance,
   operatorDestroy,
   operatorStart,
   operatorStop,
@@ -32,8 +24,9 @@ import {
 import { applyNetworks, probeNetworks, verifyNetworks } from "./networks.ts";
 import { buildPool, planRollback, rollbackPool } from "./pool-images.ts";
 import { type PoolRequest, createPool, destroyPool, planScale, scalePool } from "./pools.ts";
+import { NodeQueries } from "./queries.ts";
 import type { ReconcileResult } from "./reconcile.ts";
-import { findPool, loadInstance, loadTenant } from "./records.ts";
+import { findPool, loadTenant } from "./records.ts";
 import { type InstanceStats, type NodeStats, instanceStats, nodeStats } from "./stats.ts";
 import {
   type DestroyOptions,
@@ -51,17 +44,7 @@ import {
   updatePool,
   updateTenant,
 } from "./update.ts";
-import {
-  type InstanceView,
-  type PoolInfo,
-  type PoolView,
-  type TenantView,
-  viewInstance,
-  viewInstances,
-  viewPool,
-  viewRevisions,
-  viewTenant,
-} from "./views.ts";
+import { type PoolInfo, type TenantView, viewPool, viewRevisions } from "./views.ts";
 
 /** A plan as a command shows it. */
 export interface PlanView {
@@ -73,25 +56,17 @@ export interface PlanView {
  * Everything a command can ask of a node: the one interface between the command line and the engine.
  * Errors are those of the engine's modules, all of them MvmError.
  */
-export class NodeOperations {
+export class NodeOperations extends NodeQueries {
   readonly #context: NodeContext;
 
   constructor(context: NodeContext) {
+    super(context);
     this.#context = context;
   }
 
   async createTenant(request: TenantRequest): Promise<TenantView> {
     await createTenant(this.#context, request);
     return this.tenant(request.tenant);
-  }
-
-  async tenants(): Promise<{ tenants: TenantView[]; corrupt: readonly CorruptFile[] }> {
-    const { tenants, corrupt } = await this.#context.store.load();
-    return { tenants: tenants.map(viewTenant), corrupt };
-  }
-
-  async tenant(id: TenantId): Promise<TenantView> {
-    return viewTenant(await loadTenant(this.#context, id));
   }
 
   async destroyTenant(id: TenantId, options: DestroyOptions): Promise<void> {
@@ -110,16 +85,9 @@ export class NodeOperations {
     return listSecrets(this.#context, id);
   }
 
-  async createPool(request: PoolRequest): Promise<PoolView> {
+  async createPool(request: PoolRequest): Promise<PoolInfo> {
     await createPool(this.#context, request);
     return this.pool(request.address);
-  }
-
-  /** Pools of one tenant, or of all. */
-  async pools(tenant?: TenantId): Promise<PoolView[]> {
-    return (await this.#records(tenant)).flatMap(({ pools, instances }) =>
-      pools.map((pool) => viewPool(pool, instances)),
-    );
   }
 
   async pool(address: PoolAddress): Promise<PoolInfo> {
@@ -185,21 +153,6 @@ export class NodeOperations {
     options: UpdateOptions,
   ): Promise<string[]> {
     return updatePool(this.#context, address, update, options);
-  }
-
-  /** Finds an instance by its id alone. */
-  async locate(id: InstanceId): Promise<InstanceAddress> {
-    return locateInstance(this.#context, id);
-  }
-
-  /** Instances of one tenant, or of all. */
-  async instances(tenant?: TenantId): Promise<InstanceView[]> {
-    return (await this.#records(tenant)).flatMap(viewInstances);
-  }
-
-  async instance(address: InstanceAddress): Promise<InstanceView> {
-    const { records, pool, instance } = await loadInstance(this.#context, address);
-    return viewInstance(records.tenant, pool.role, instance);
   }
 
   async startInstance(address: InstanceAddress): Promise<void> {
@@ -289,12 +242,5 @@ export class NodeOperations {
     onEntry: (entry: AuditEntry) => void,
   ): Promise<void> {
     await followEvents(this.#context, tenant, after, onEntry);
-  }
-
-  async #records(
-    tenant: TenantId | undefined,
-  ): Promise<readonly Awaited<ReturnType<typeof loadTenant>>[]> {
-    if (tenant !== undefined) return [await loadTenant(this.#context, tenant)];
-    return (await this.#context.store.load()).tenants;
   }
 }

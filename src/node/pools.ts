@@ -8,8 +8,8 @@ import {
   type InstanceResources,
   type Pool,
   defaultRuntimePolicy,
-  maxDesiredCount,
 } from "../domain/pool.ts";
+import { maxDesiredCount } from "../domain/pool-limits.ts";
 import { type QuotaExcess, QuotaError, findExcess } from "../domain/quota.ts";
 import type { Role } from "../domain/roles.ts";
 import type { Plan } from "../planner/action.ts";

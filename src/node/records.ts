@@ -1,18 +1,21 @@
 import { ConflictError, NotFoundError } from "../domain/errors.ts";
 import {
   type InstanceAddress,
+  type InstanceId,
   type PoolAddress,
   type TenantId,
   formatInstance,
   formatPool,
 } from "../domain/ids.ts";
-import type { Instance, Operation } from "../domain/instance.ts";
+import { type Instance, type Operation, addressOf } from "../domain/instance.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { TenantRecords } from "../ports/store.ts";
 import { type NodeContext, timestamp } from "./context.ts";
 
+type WithStore = Pick<NodeContext, "store">;
+
 /** Refuses to make or remove anything where a record cannot be read: it may stand for something that runs. @throws ConflictError */
-export async function refuseCorrupt(context: NodeContext, tenant: TenantId): Promise<void> {
+export async function refuseCorrupt(context: WithStore, tenant: TenantId): Promise<void> {
   const { corrupt } = await context.store.load();
   const broken = corrupt.find(({ path }) => path.includes(`/tenants/${tenant}/`));
   if (broken === undefined) return;
@@ -22,7 +25,7 @@ export async function refuseCorrupt(context: NodeContext, tenant: TenantId): Pro
 }
 
 /** @throws NotFoundError */
-export async function loadTenant(context: NodeContext, id: TenantId): Promise<TenantRecords> {
+export async function loadTenant(context: WithStore, id: TenantId): Promise<TenantRecords> {
   const { tenants, corrupt } = await context.store.load();
   const records = tenants.find(({ tenant }) => tenant.tenant_id === id);
   if (records !== undefined) return records;
@@ -57,7 +60,7 @@ function findInstance(records: TenantRecords, address: InstanceAddress): Instanc
 
 /** The current record of an instance and its pool. @throws NotFoundError */
 export async function loadInstance(
-  context: NodeContext,
+  context: WithStore,
   address: InstanceAddress,
 ): Promise<{ records: TenantRecords; pool: Pool; instance: Instance }> {
   const records = await loadTenant(context, address.tenant);
@@ -66,6 +69,16 @@ export async function loadInstance(
     pool: findPool(records, address),
     instance: findInstance(records, address),
   };
+}
+
+/** Finds an instance by its id alone: ids are unique on the node. @throws NotFoundError */
+export async function locateInstance(context: WithStore, id: InstanceId): Promise<InstanceAddress> {
+  const { tenants } = await context.store.load();
+  const found = tenants
+    .flatMap(({ instances }) => instances)
+    .find(({ instance_id }) => instance_id === id);
+  if (found !== undefined) return addressOf(found);
+  throw new NotFoundError(`there is no instance ${id}`, { hint: "see: mvm instance list" });
 }
 
 /** Writes down what is about to be done, before it is done. @returns the new record. */

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { AuditHead } from "../../ports/audit.ts";
 import { genesisHash } from "./audit-line.ts";
 

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import type { AuditEvent } from "../../domain/audit.ts";
 import { plainLine } from "../../protocol/plain-text.ts";
 import type { AuditEntry } from "../../ports/audit.ts";

@@ -1,7 +1,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import { z } from "zod";
-import { egressSchema } from "../../domain/egress.ts";
+import * as z from "zod";
+import { egressSchema } from "../../domain/egress-schema.ts";
 import type { NetworkPort, TenantNetworkState } from "../../ports/network.ts";
 import { readFileIfAny, writeFileAtomic } from "../files.ts";
 import { currentPlace } from "./forwarding.ts";

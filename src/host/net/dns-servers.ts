@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { chmod, mkdir, readlink, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { z } from "zod";
+import * as z from "zod";
 import { OperationError } from "../../domain/errors.ts";
 import type { Exec } from "../../ports/exec.ts";
 import type { TenantNetworkState } from "../../ports/network.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 /** One thing of a packet filter, without what the kernel counts or numbers by itself. */
 interface FilterItem {

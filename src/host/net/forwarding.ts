@@ -1,6 +1,6 @@
 import { mkdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { OperationError } from "../../domain/errors.ts";
 import { readFileIfAny, writeFileAtomic } from "../files.ts";
 

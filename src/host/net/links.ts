@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { vmUid } from "../../domain/address-plan.ts";
 import { ConflictError } from "../../domain/errors.ts";
 import type { TenantNetworkState } from "../../ports/network.ts";

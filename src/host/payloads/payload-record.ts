@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { readFileIfAny } from "../files.ts";
 
 export type PayloadName = "kernel" | "base" | "openclaw" | "builder";

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { OperationError } from "../../domain/errors.ts";
 import type { Exec } from "../../ports/exec.ts";
 import { sha256OfFile } from "../files.ts";

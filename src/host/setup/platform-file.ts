@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { HostLacksError, OperationError } from "../../domain/errors.ts";
 import { readFileIfAny, writeFileAtomic } from "../files.ts";
 import { type QemuPlatform, qemuPlatformSchema } from "../vmm/qemu/platform.ts";

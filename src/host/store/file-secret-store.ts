@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { OperationError } from "../../domain/errors.ts";
 import type { TenantId } from "../../domain/ids.ts";
 import type { SecretStore, StoredSecrets } from "../../ports/secret-store.ts";

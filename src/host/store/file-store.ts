@@ -1,6 +1,8 @@
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { existsSync, promises, readFileSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { z } from "zod";
+import * as z from "zod/mini";
+import { $ZodError } from "zod/v4/core";
+import en from "zod/v4/locales/en.js";
 import { OperationError, UsageError, describeError, isSystemError } from "../../domain/errors.ts";
 import type { InstanceAddress, PoolAddress, TenantId } from "../../domain/ids.ts";
 import { type Instance, addressOf, instanceForm } from "../../domain/instance.ts";
@@ -17,10 +19,17 @@ import {
 } from "../files.ts";
 import { type Roots, instanceFolder, poolFolder, tenantFolder, tenantsFolder } from "../roots.ts";
 
-const networksSchema = z.strictObject({
-  schema_version: z.literal(1),
-  used: z.array(z.number().int().min(0).max(4095)),
-});
+const networksSchema = z.lazy(() =>
+  z.strictObject({
+    schema_version: z.literal(1),
+    used: z.array(z.int().check(z.gte(0), z.lte(4095))),
+  }),
+);
+
+/** What is wrong with a file is said in words. */
+const inEnglish = { error: en().localeError };
+
+const tenantsInOneGo = 32;
 
 /** Keeps the node's records as JSON files under the state folder. */
 export class FileStore implements Store {
@@ -35,9 +44,13 @@ export class FileStore implements Store {
   async load(): Promise<NodeRecords> {
     const corrupt: CorruptFile[] = [];
     const tenants: TenantRecords[] = [];
-    for (const name of await listFolder(tenantsFolder(this.#roots))) {
-      const records = await this.#loadTenant(name, corrupt);
+    for (const [index, name] of listFolder(tenantsFolder(this.#roots)).entries()) {
+      const records = this.#loadTenant(name, corrupt);
       if (records !== undefined) tenants.push(records);
+      // Small files are read in a quarter of the time without promises; now and then others have their turn.
+      if (index % tenantsInOneGo === tenantsInOneGo - 1) {
+        await new Promise<void>((resolve) => setImmediate(resolve));
+      }
     }
     return { tenants, corrupt };
   }
@@ -66,13 +79,13 @@ export class FileStore implements Store {
       await removeRecord(instanceFolder(this.#roots, address), "instance.json");
     } else if ("pool" in address) {
       const folder = poolFolder(this.#roots, address);
-      await rm(join(folder, "artifacts"), { recursive: true, force: true });
+      await promises.rm(join(folder, "artifacts"), { recursive: true, force: true });
       await removeFolderIfEmpty(join(folder, "instances"));
       await removeRecord(folder, "pool.json");
     } else {
       const folder = tenantFolder(this.#roots, address.tenant);
       await removeFolderIfEmpty(join(folder, "pools"));
-      await rm(join(folder, "secrets.json"), { force: true });
+      await promises.rm(join(folder, "secrets.json"), { force: true });
       await removeRecord(folder, "tenant.json");
     }
   }
@@ -95,9 +108,9 @@ export class FileStore implements Store {
     await removeHalfWritten(tenantFolder(this.#roots, tenant));
   }
 
-  async #loadTenant(name: string, corrupt: CorruptFile[]): Promise<TenantRecords | undefined> {
+  #loadTenant(name: string, corrupt: CorruptFile[]): TenantRecords | undefined {
     const folder = join(tenantsFolder(this.#roots), name);
-    const tenant = await read(
+    const tenant = read(
       join(folder, "tenant.json"),
       tenantForm,
       corrupt,
@@ -106,9 +119,9 @@ export class FileStore implements Store {
     if (tenant === undefined) return undefined;
     const pools: Pool[] = [];
     const instances: Instance[] = [];
-    for (const poolName of await listFolder(join(folder, "pools"))) {
+    for (const poolName of listFolder(join(folder, "pools"))) {
       const poolPath = join(folder, "pools", poolName);
-      const pool = await read(
+      const pool = read(
         join(poolPath, "pool.json"),
         poolForm,
         corrupt,
@@ -116,9 +129,9 @@ export class FileStore implements Store {
       );
       if (pool === undefined) continue;
       pools.push(pool);
-      for (const id of await listFolder(join(poolPath, "instances"))) {
+      for (const id of listFolder(join(poolPath, "instances"))) {
         const path = join(poolPath, "instances", id, "instance.json");
-        const instance = await read(
+        const instance = read(
           path,
           instanceForm,
           corrupt,
@@ -134,7 +147,7 @@ export class FileStore implements Store {
 
 function parseNetworks(path: string, text: string): number[] {
   try {
-    return networksSchema.parse(JSON.parse(text)).used;
+    return networksSchema.parse(JSON.parse(text), inEnglish).used;
   } catch (error) {
     throw new OperationError(`${path} cannot be used: ${problemOf(error)}`, {
       hint: "restore it from a backup; without it a new tenant could get a subnet that was used before",
@@ -152,17 +165,17 @@ function byPoolAndAddress(a: Instance, b: Instance): number {
  * Parses a state file; one that cannot be used is noted and does not stop the others. Neither can one
  * that was copied from another object's folder: `belongs` says whether a record lies where it should.
  */
-async function read<T>(
+function read<T>(
   path: string,
   form: RecordForm<T>,
   corrupt: CorruptFile[],
   belongs: (record: T) => boolean,
-): Promise<T | undefined> {
+): T | undefined {
   try {
-    const text = await readFileIfAny(path);
+    const text = readIfAny(path);
     // A folder without its record is what a destroyed object left on purpose, such as a kept data disk.
     if (text === undefined) return undefined;
-    const record = parseRecord(form, JSON.parse(text));
+    const record = parseRecord(form, JSON.parse(text), inEnglish);
     if (belongs(record)) return record;
     corrupt.push({ path, problem: "it is the record of another object" });
     return undefined;
@@ -174,7 +187,7 @@ async function read<T>(
 
 /** Why a file cannot be used; what is none of the expected errors is thrown on. */
 function problemOf(error: unknown): string {
-  if (error instanceof z.ZodError) return z.prettifyError(error);
+  if (error instanceof $ZodError) return z.prettifyError(error);
   if (error instanceof SyntaxError) return "it is no JSON, perhaps cut off";
   // An id that is none; a folder in its place, a bad sector, no permission.
   if (error instanceof UsageError || isSystemError(error)) return describeError(error);
@@ -182,24 +195,32 @@ function problemOf(error: unknown): string {
 }
 
 async function save(path: string, value: unknown): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await promises.mkdir(dirname(path), { recursive: true, mode: 0o700 });
   await writeFileAtomic(path, `${JSON.stringify(value, undefined, 2)}\n`, 0o600);
 }
 
-async function listFolder(path: string): Promise<string[]> {
+/** The text of a file, or undefined when there is none: no folder of its name, or a file in its place. */
+function readIfAny(path: string): string | undefined {
   try {
-    const entries = await readdir(path, { withFileTypes: true });
-    return entries
-      .filter((entry) => entry.isDirectory())
-      .map((entry) => entry.name)
-      .toSorted();
+    return readFileSync(path, "utf8");
   } catch (error) {
-    if (isErrno(error, "ENOENT")) return [];
+    if (isErrno(error, "ENOENT") || isErrno(error, "ENOTDIR")) return undefined;
+    throw error;
+  }
+}
+
+/** The names in a folder, sorted; none when there is no such folder, which is the usual case and asked first. */
+function listFolder(path: string): string[] {
+  if (!existsSync(path)) return [];
+  try {
+    return readdirSync(path).toSorted();
+  } catch (error) {
+    if (isErrno(error, "ENOENT") || isErrno(error, "ENOTDIR")) return [];
     throw error;
   }
 }
 
 async function removeRecord(folder: string, file: string): Promise<void> {
-  await rm(join(folder, file), { force: true });
+  await promises.rm(join(folder, file), { force: true });
   await removeFolderIfEmpty(folder);
 }

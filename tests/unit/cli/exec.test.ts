@@ -19,6 +19,7 @@ async function exec(...flags: string[]): Promise<{ exitCode: number; stdin: Pass
     out: new Output(nowhere, nowhere),
     signal: new AbortController().signal,
     node: () => Promise.resolve(node as NodeOperations),
+    records: () => Promise.resolve(node as NodeOperations),
     host: () => Promise.reject(new Error("exec asks nothing of the host's setup")),
     exitWith: (code) => {
       exitCode = code;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { egressPolicy, egressSchema, formatEgress } from "../../../src/domain/egress.ts";
+import { egressSchema } from "../../../src/domain/egress-schema.ts";
+import { egressPolicy, formatEgress } from "../../../src/domain/egress.ts";
 import { UsageError } from "../../../src/domain/errors.ts";
 
 const nothing = { cidrs: [], domains: [], ports: [] };

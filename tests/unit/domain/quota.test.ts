@@ -7,8 +7,8 @@ import {
   defaultQuotas,
   describeExcess,
   findExcess,
-  quotasSchema,
 } from "../../../src/domain/quota.ts";
+import { quotasSchema } from "../../../src/domain/quota-schema.ts";
 
 const names = Object.keys(defaultQuotas) as QuotaName[];
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { ZodType } from "zod";
+import type { ZodMiniType } from "zod/mini";
 import { type Operation, instanceForm, resourcesOf, vmmOf } from "../../../src/domain/instance.ts";
 import { instanceStatuses } from "../../../src/domain/lifecycle.ts";
 import { keptRevisions, poolForm } from "../../../src/domain/pool.ts";
@@ -16,7 +16,7 @@ import {
   secondsAgo,
 } from "../../builders/records.ts";
 
-const kinds: readonly { name: string; schema: ZodType; record: object }[] = [
+const kinds: readonly { name: string; schema: ZodMiniType; record: object }[] = [
   { name: "tenant", schema: tenantForm.schema, record: aTenant({ template: "openclaw" }) },
   { name: "pool", schema: poolForm.schema, record: aPool("web", { running: 2, warm: 1 }) },
   { name: "instance", schema: instanceForm.schema, record: anInstance("web", 2, "running") },

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { chmod, cp, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { test } from "node:test";
 
 const projectDir = join(import.meta.dirname, "..", "..", "..");
+const launcherPath = join(projectDir, "bin", "mvm");
 
 /** A Node that says which version it is and, when it is asked for more, that it was started. */
 function nodeOf(major: number): string {
@@ -24,7 +25,7 @@ class Launcher implements AsyncDisposable {
     const folder = await mkdtemp(join(tmpdir(), "mvm-bin-"));
     await mkdir(join(folder, "bin"));
     await mkdir(join(folder, "path"));
-    await cp(join(projectDir, "bin", "mvm"), join(folder, "bin", "mvm"));
+    await cp(launcherPath, join(folder, "bin", "mvm"));
     return new Launcher(folder);
   }
 
@@ -40,11 +41,13 @@ class Launcher implements AsyncDisposable {
     args: readonly string[],
     env: Record<string, string> = {},
     launcher = join(this.folder, "bin", "mvm"),
+    from = ".",
   ): { status: number | null; stdout: string; stderr: string } {
     // The tools of a shell script, and no Node but the test's.
     const path = `${join(this.folder, "path")}:${join(this.folder, "tools")}`;
     return spawnSync("/bin/sh", [launcher, ...args], {
       env: { PATH: path, ...env },
+      cwd: join(this.folder, from),
       encoding: "utf8",
       timeout: 20_000,
     });
@@ -73,6 +76,38 @@ test("the Node that npm installed beside mvm is taken before an older one on PAT
   assert.equal(status, 0);
   assert.match(stdout, /^node 24 runs .*\/src\/main\.ts tenant list a b$/m);
 });
+
+test("the bundle is started where there is one", async () => {
+  await using launcher = await (await Launcher.make()).withTools();
+  await launcher.program(bundled, nodeOf(24));
+  await launcher.program("dist/start.cjs", "");
+  assert.match(launcher.run(["doctor"]).stdout, /^node 24 runs .*\/dist\/start\.cjs doctor$/m);
+});
+
+test("the Node that npm put beside the installed package is taken", async () => {
+  await using launcher = await (await Launcher.make()).withTools();
+  await launcher.program(`node_modules/mvm/dist/start.cjs`, "");
+  await launcher.program("node_modules/mvm/bin/mvm", await readFile(launcherPath, "utf8"));
+  await launcher.program(bundled, nodeOf(24));
+  const installed = join(launcher.folder, "node_modules", "mvm", "bin", "mvm");
+  assert.match(launcher.run([], {}, installed).stdout, /^node 24 runs .*\/mvm\/dist\/start\.cjs$/m);
+});
+
+for (const [from, path] of [
+  [".", "bin/mvm"],
+  ["bin", "mvm"],
+  ["bin", "./mvm"],
+  ["path", "../bin/mvm"],
+] as const) {
+  test(`started as ${path} in ${from}, the launcher finds the project`, async () => {
+    await using launcher = await (await Launcher.make()).withTools();
+    await launcher.program(bundled, nodeOf(24));
+    const { status, stdout, stderr } = launcher.run([], {}, path, from);
+    assert.equal(status, 0, stderr);
+    const program = /runs .* (\S+main\.ts)/.exec(stdout)?.[1] ?? "";
+    assert.equal(resolve(launcher.folder, from, program), join(launcher.folder, "src", "main.ts"));
+  });
+}
 
 test("a Node on PATH that is new enough is taken when there is none beside mvm", async () => {
   await using launcher = await (await Launcher.make()).withTools();

@@ -16,7 +16,7 @@ export const instanceInfo: Command<CliContext> = buildCommand<
   docs: { brief: "Show an instance and, when it failed, why" },
   parameters: { positional: instanceArgument, flags: jsonFlag },
   async func({ json }, name) {
-    const node = await this.node();
+    const node = await this.records();
     const instance = await node.instance(await resolveInstance(node, name));
     if (json) {
       this.out.json(instance);

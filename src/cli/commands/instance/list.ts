@@ -21,7 +21,7 @@ export const instanceList: Command<CliContext> = buildCommand<Flags, [], CliCont
     },
   },
   async func({ tenant, pool, json }) {
-    const all = await (await this.node()).instances(tenant);
+    const all = await (await this.records()).instances(tenant);
     const instances = all.filter(
       ({ address }) => pool === undefined || address.split("/")[1] === pool,
     );

@@ -18,7 +18,7 @@ export const poolList: Command<CliContext> = buildCommand<
     },
   },
   async func({ tenant, json }) {
-    const pools = await (await this.node()).pools(tenant);
+    const pools = await (await this.records()).pools(tenant);
     if (json) {
       this.out.json(pools);
       return;

@@ -1,7 +1,7 @@
 import { type Command, buildCommand } from "@stricli/core";
 import { UsageError } from "../../../domain/errors.ts";
 import type { PoolAddress } from "../../../domain/ids.ts";
-import { maxDesiredCount } from "../../../domain/pool.ts";
+import { maxDesiredCount } from "../../../domain/pool-limits.ts";
 import type { CliContext } from "../../context.ts";
 import { jsonFlag, overrideFlag, poolArgument, wholeNumber } from "../../parameters.ts";
 import { reportReconcile } from "../../render-reconcile.ts";

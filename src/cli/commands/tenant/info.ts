@@ -15,7 +15,7 @@ export const tenantInfo: Command<CliContext> = buildCommand<
   docs: { brief: "Show a tenant: network, quotas and their use, pools" },
   parameters: { positional: tenantArgument, flags: jsonFlag },
   async func({ json }, id) {
-    const tenant = await (await this.node()).tenant(id);
+    const tenant = await (await this.records()).tenant(id);
     if (json) {
       this.out.json(tenant);
       return;

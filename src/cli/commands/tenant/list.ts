@@ -8,7 +8,7 @@ export const tenantList: Command<CliContext> = buildCommand<{ json: boolean }, [
   docs: { brief: "List the tenants of this node" },
   parameters: { flags: jsonFlag },
   async func({ json }) {
-    const { tenants, corrupt } = await (await this.node()).tenants();
+    const { tenants, corrupt } = await (await this.records()).tenants();
     for (const { path, problem } of corrupt) this.out.note(`CORRUPT ${path}: ${problem}`);
     if (json) {
       this.out.json(tenants);

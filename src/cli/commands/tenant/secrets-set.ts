@@ -1,13 +1,7 @@
 import { type Command, buildCommand } from "@stricli/core";
-import { readFile } from "node:fs/promises";
-import { z } from "zod";
-import { UsageError, isSystemError } from "../../../domain/errors.ts";
 import type { TenantId } from "../../../domain/ids.ts";
 import type { CliContext } from "../../context.ts";
 import { overrideFlag, tenantArgument } from "../../parameters.ts";
-
-const maxSecretsBytes = 256 * 1024;
-const secretsSchema = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string());
 
 /** `mvm tenant secrets set` */
 export const tenantSecretsSet: Command<CliContext> = buildCommand<
@@ -33,47 +27,9 @@ export const tenantSecretsSet: Command<CliContext> = buildCommand<
     },
   },
   async func({ fromFile, override }, tenant) {
-    const values = parseSecrets(await readSecrets(this, fromFile), fromFile);
+    const { readSecretsFile } = await import("../../secrets-file.ts");
+    const values = await readSecretsFile(fromFile, this.stdin);
     await (await this.node()).setSecrets(tenant, values, override);
     this.out.data(`${Object.keys(values).length} secrets of ${tenant} set`);
   },
 });
-
-async function readSecrets(context: CliContext, path: string): Promise<string> {
-  if (path !== "-") {
-    try {
-      return await readFile(path, "utf8");
-    } catch (error) {
-      if (!isSystemError(error)) throw error;
-      throw new UsageError(`${path} cannot be read`, { cause: error });
-    }
-  }
-  let text = "";
-  for await (const chunk of context.stdin) {
-    text += String(chunk);
-    if (text.length > maxSecretsBytes) throw new UsageError("the secrets are longer than 256 KiB");
-  }
-  return text;
-}
-
-/** Its errors name fields and never quote the file: what is in it is secret. */
-function parseSecrets(text: string, path: string): Record<string, string> {
-  if (text.length > maxSecretsBytes) throw new UsageError("the secrets are longer than 256 KiB");
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch (error) {
-    if (error instanceof SyntaxError) throw notSecrets(path, "it is no JSON");
-    throw error;
-  }
-  const result = secretsSchema.safeParse(parsed);
-  if (result.success) return result.data;
-  const fields = result.error.issues.map((issue) => issue.path.join(".") || "the file");
-  throw notSecrets(path, `not a name or not a string: ${fields.slice(0, 5).join(", ")}`);
-}
-
-function notSecrets(path: string, problem: string): UsageError {
-  return new UsageError(`${path} holds no secrets: ${problem}`, {
-    hint: 'write a flat JSON object of strings, such as {"ANTHROPIC_API_KEY": "..."}',
-  });
-}

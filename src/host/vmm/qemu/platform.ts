@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 /** How QEMU runs on this machine, found once by booting probe guests. */
 export interface QemuPlatform {

@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import { z } from "zod";
+import * as z from "zod";
 import { HostLacksError, OperationError } from "../../../domain/errors.ts";
 import type { Vmm, VmmCapabilities, VmmProcess, VmmSpec } from "../../../ports/vmm.ts";
 import { plainEnvironment } from "../../exec.ts";

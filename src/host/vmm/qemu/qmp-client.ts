@@ -1,5 +1,5 @@
 import { connect, type Socket } from "node:net";
-import { z } from "zod";
+import * as z from "zod";
 import { OperationError } from "../../../domain/errors.ts";
 
 const maxLineBytes = 1024 * 1024;
