@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { OperationError } from "../domain/errors.ts";
 import type { RevisionInput } from "../domain/revision.ts";
 import type { BuiltPackage, BuiltPackages } from "./services.ts";

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { HostLacksError } from "../domain/errors.ts";
 import type { TenantId } from "../domain/ids.ts";
 import { readFileIfAny, sha256OfFile } from "../host/files.ts";

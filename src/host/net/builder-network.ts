@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { ConflictError, HostLacksError, UsageError } from "../../domain/errors.ts";
 import type { BuilderLink, BuilderNetwork } from "../../ports/builder-network.ts";
 import type { Exec } from "../../ports/exec.ts";
