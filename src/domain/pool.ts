@@ -1,7 +1,7 @@
 import * as z from "zod/mini";
 import { egressSchema } from "./egress-schema.ts";
 import { type EgressPolicy, openEgress } from "./egress.ts";
-import { ConflictError, NotFoundError, UsageError } from "./errors.ts";
+import { ConflictError, NotFoundError } from "./errors.ts";
 import { type PoolId, type TenantId, parsePoolId, parseTenantId } from "./ids.ts";
 import type { RecordForm } from "./record-form.ts";
 import { maxDesiredCount } from "./pool-limits.ts";
@@ -145,14 +145,6 @@ export const poolForm: RecordForm<Pool> = {
     }),
   },
 };
-
-/** A profile, which is also the name of a package of a flake. @throws UsageError */
-export function parseProfile(text: string): string {
-  if (/^[A-Za-z0-9_][\w-]{0,63}$/.test(text)) return text;
-  throw new UsageError(`"${text}" is not a profile`, {
-    hint: "use at most 64 letters, digits, - and _",
-  });
-}
 
 /** The revisions of a pool once `hash` is the current one: newest first, no more than are kept. */
 export function withCurrentRevision(revisions: readonly string[], hash: string): string[] {

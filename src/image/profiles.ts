@@ -1,7 +1,7 @@
 import { parse, TomlError } from "smol-toml";
 import * as z from "zod";
 import { UsageError } from "../domain/errors.ts";
-import { parseProfile } from "../domain/pool.ts";
+import { parseProfile } from "../domain/pool-limits.ts";
 import type { Role } from "../domain/roles.ts";
 
 /** What `mvm-profiles.toml` says, beside a flake. */

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { ConflictError, NotFoundError, UsageError } from "../../../src/domain/errors.ts";
-import { findRevision, parseProfile, withCurrentRevision } from "../../../src/domain/pool.ts";
+import { parseProfile } from "../../../src/domain/pool-limits.ts";
+import { findRevision, withCurrentRevision } from "../../../src/domain/pool.ts";
 
 const [one, two, three] = ["1a", "1b", "2"].map((start) => start.padEnd(64, "0")) as [
   string,

@@ -1,6 +1,6 @@
 import { type Command, buildCommand } from "@stricli/core";
 import type { PoolAddress } from "../../../domain/ids.ts";
-import { parseProfile } from "../../../domain/pool.ts";
+import { parseProfile } from "../../../domain/pool-limits.ts";
 import { type Role, parseRole } from "../../../domain/roles.ts";
 import type { CliContext } from "../../context.ts";
 import { type EgressFlagValues, egressFlags, egressOf } from "../../egress-flags.ts";
