@@ -22,8 +22,9 @@ import { note } from "./refuse.ts";
 const pollMs = 2000;
 /** A wait that lasts is said again after so long. */
 const repeatWaitMs = 30_000;
-/** A command does not sit through a longer backoff than this; it reports the failure instead. */
+/** A command does not sit through longer waits than these; it reports them instead. */
 const longestBackoffWaitMs = 5000;
+const longestMinimumWaitMs = 120_000;
 /** More passes than any tenant within its limits can need; a plan that never ends is a defect and is said so. */
 const maxPasses = 2000;
 
@@ -156,13 +157,18 @@ function eventOf({ object, detail, to, untilMs, quota }: Held): AuditEvent[] {
   return [{ type: "TransitionDeferred", object, to, until, detail }];
 }
 
+function longestWaitMs({ reason }: Held): number {
+  if (reason === "backoff") return longestBackoffWaitMs;
+  return reason === "minimum-runtime" ? longestMinimumWaitMs : Infinity;
+}
+
 /** What waits for a gateway or its turn ends only when something happens to others, and those have waits of their own; a long backoff is the daemon's to wait for. */
 function worthWaiting(waits: readonly Held[], nowMs: number): boolean {
   return waits.some(
     (held) =>
       held.reason !== "waiting-for-gateway" &&
       held.reason !== "start-limit" &&
-      (held.reason !== "backoff" || (held.untilMs ?? 0) - nowMs <= longestBackoffWaitMs),
+      (held.untilMs ?? 0) - nowMs <= longestWaitMs(held),
   );
 }
 

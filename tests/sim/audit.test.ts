@@ -159,3 +159,15 @@ test("a scale of workers waits for the gateway that they wait for", async () => 
   assert.equal(result.converged, true);
   assert.equal(host.living().length, 2);
 });
+
+test("a scale does not sit through a minimum time of a day; it says until when it lasts", async () => {
+  const { host, node } = await made();
+  await node.scalePool(web, { running: 1 });
+  await node.updatePool(web, { runtimePolicy: { min_running_seconds: 86_400 } }, { dryRun: false });
+  const startedMs = host.nowMs;
+  const { converged, held } = await node.scalePool(web, { running: 0 });
+  assert.equal(converged, false);
+  assert.equal(held[0]?.reason, "minimum-runtime");
+  assert.ok((held[0].untilMs ?? 0) > host.nowMs + 80_000_000);
+  assert.ok(host.nowMs - startedMs < 10_000);
+});
