@@ -42,6 +42,8 @@ export interface TenantStats {
   readonly quotas: Quotas;
   readonly used: Amounts;
   readonly vmms: VmmTotals;
+  /** Whether as many run and are warm as are wanted, and nothing is failed or under way. By the records alone: no guest is asked. */
+  readonly converged: boolean;
   /** Operations that are under way, or were interrupted. */
   readonly open_operations: number;
   readonly deferred_total: number;
@@ -121,14 +123,18 @@ async function tenantStats(context: NodeContext, records: TenantRecords): Promis
   }
   const sum = (key: keyof DesiredCounts): number =>
     pools.reduce((total, { desired_counts }) => total + desired_counts[key], 0);
+  const wanted = { running: sum("running"), warm: sum("warm"), sleeping: sum("sleeping") };
+  const open = instances.filter(({ operation }) => operation !== null).length;
+  const missing = Object.entries(wanted).some(([status, count]) => (counts[status] ?? 0) !== count);
   return {
     tenant_id: tenant.tenant_id,
     instances: counts,
-    wanted: { running: sum("running"), warm: sum("warm"), sleeping: sum("sleeping") },
+    wanted,
+    converged: !missing && open === 0 && (counts["failed"] ?? 0) === 0,
     quotas: tenant.quotas,
     used: usedBy(records),
     vmms: totalOf(living.map((use) => ({ ...use, count: 1 }))),
-    open_operations: instances.filter(({ operation }) => operation !== null).length,
+    open_operations: open,
     deferred_total: head?.counts["TransitionDeferred"] ?? 0,
     quota_refusals_total: head?.counts["QuotaRefused"] ?? 0,
     last_error: lastError(instances),

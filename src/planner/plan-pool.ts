@@ -54,8 +54,8 @@ export function planPool(planning: PoolPlanning): void {
     return;
   }
   const spares = [...members.spares];
-  const missing = fillRunning(planning, members, spares);
-  fillWarm(planning, members, spares, missing > 0);
+  const running = fillRunning(planning, members, spares);
+  fillWarm(planning, members, spares, running);
   for (const member of members.serving) watchHealth(planning, member);
 }
 
@@ -81,15 +81,30 @@ function membersOf(planning: PoolPlanning): Members {
   };
 }
 
-/** Resumes spares, then starts, then creates. @returns how many are still missing. */
-function fillRunning(planning: PoolPlanning, members: Members, spares: ObservedInstance[]): number {
-  let missing = planning.pool.desired_counts.running - members.serving.length - members.settling;
+/** How the running deficit was filled. */
+interface RunningFill {
+  readonly isShort: boolean;
+  /** Instances that are settled or tried again later, and that no running place waits for: each fills a warm one. */
+  readonly left: number;
+}
+
+/** Resumes spares, then starts, then creates. */
+function fillRunning(
+  planning: PoolPlanning,
+  members: Members,
+  spares: ObservedInstance[],
+): RunningFill {
+  const deficit = planning.pool.desired_counts.running - members.serving.length;
+  const settlingLeft = Math.max(0, members.settling - Math.max(0, deficit));
+  let missing = deficit - members.settling;
   while (missing > 0 && spares.length > 0) {
     const spare = spares.shift();
     if (spare !== undefined && resume(planning, spare)) missing -= 1;
   }
-  missing -= members.backingOff.filter(({ record }) => !record.spare).length;
-  return fill(planning, missing, members.startable, false);
+  const retried = members.backingOff.filter(({ record }) => !record.spare).length;
+  const retriedLeft = Math.max(0, retried - Math.max(0, missing));
+  const short = fill(planning, missing - retried, members.startable, false);
+  return { isShort: short > 0, left: settlingLeft + retriedLeft };
 }
 
 /** Parks the newest surplus and the spares that are healthy, starts or creates spares, and stops what is too much. */
@@ -97,7 +112,7 @@ function fillWarm(
   planning: PoolPlanning,
   members: Members,
   spares: readonly ObservedInstance[],
-  runningIsShort: boolean,
+  running: RunningFill,
 ): void {
   const wanted = planning.pool.desired_counts;
   const excess = Math.max(0, members.serving.length - wanted.running);
@@ -109,10 +124,10 @@ function fillWarm(
     if (newest !== undefined) park(planning, newest);
     missing -= 1;
   }
-  missing -= members.backingOff.filter(({ record }) => record.spare).length;
+  missing -= members.backingOff.filter(({ record }) => record.spare).length + running.left;
   if (planning.pool.critical && missing > 0)
     holdAsCritical(planning, formatPool(addressOfPool(planning.pool)));
-  else if (!runningIsShort) fill(planning, missing, members.startable, true);
+  else if (!running.isShort) fill(planning, missing, members.startable, true);
   for (const member of surplus.toReversed()) stopSurplus(planning, member);
   for (const member of spares.slice(wanted.warm).toReversed()) stopSurplus(planning, member);
   for (const member of spares.slice(0, wanted.warm)) {

@@ -115,6 +115,7 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
   }
 
   it("the audit trail tells of it all, and a changed line is named with exit code 6", async () => {
+    assert.equal((await mvm("pool scale acme/web --running 3")).exitCode, 5);
     const { stdout } = await mvm("events acme --json --last 1000");
     const told = JSON.parse(stdout) as { sequence: number; type: string; by: string }[];
     assert.deepEqual(
@@ -142,6 +143,24 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
     assert.equal(changed.exitCode, 6);
     assert.match(changed.stderr, /^line 2: its hash does not fit its content: it was changed$/m);
     await writeFile(path, text);
+  });
+
+  it("commands at once on one tenant leave its audit trail whole, with a line for each", async () => {
+    const limits = [31, 32, 33, 34, 35];
+    const results = await Promise.all(
+      limits.map((limit) => mvm(`tenant update acme --max-vcpus ${limit}`)),
+    );
+    assert.deepEqual(
+      results.map(({ exitCode }) => exitCode),
+      limits.map(() => 0),
+    );
+    const told = (await json("events acme --json --last 5")) as { type: string }[];
+    const updated = told.filter(({ type }) => type === "TenantUpdated");
+    assert.ok(updated.length >= 4, "one of them may have changed nothing");
+    const { stdout } = await mvm("events acme --verify --json");
+    const { problems } = JSON.parse(stdout) as { problems: { problem: string }[] };
+    assert.equal(problems.length, 1, "that the head is not signed");
+    await succeeds("tenant update acme --max-vcpus 32");
   });
 
   it("events --follow shows what comes, a line each", async () => {

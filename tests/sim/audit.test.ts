@@ -5,7 +5,7 @@ import { parsePoolId, parseTenantId } from "../../src/domain/ids.ts";
 import { addressOf } from "../../src/domain/instance.ts";
 import { NodeOperations } from "../../src/node/operations.ts";
 import type { AuditEntry } from "../../src/ports/audit.ts";
-import { FakeHost } from "../fakes/fake-host.ts";
+import { CrashError, FakeHost } from "../fakes/fake-host.ts";
 import { auditEvents } from "./audit-events.ts";
 
 const tenant = parseTenantId("acme");
@@ -170,4 +170,41 @@ test("a scale does not sit through a minimum time of a day; it says until when i
   assert.equal(held[0]?.reason, "minimum-runtime");
   assert.ok((held[0].untilMs ?? 0) > host.nowMs + 80_000_000);
   assert.ok(host.nowMs - startedMs < 10_000);
+});
+
+test("a VMM that outlives the command that started it is adopted, not started twice, and that is told", async () => {
+  const { host, node } = await made();
+  host.fault = (call) => (call === "vmm.start" ? "crash-after" : "none");
+  await assert.rejects(node.scalePool(web, { running: 1 }), CrashError);
+  host.fault = () => "none";
+  const [orphan] = host.living();
+  assert.ok(orphan);
+  await new NodeOperations(host.context()).scalePool(web, {});
+  assert.deepEqual(
+    host.living().map(({ pid }) => pid),
+    [orphan.pid],
+  );
+  const told = (await auditEvents(host, tenant)).filter(({ type }) => type === "VmmAdopted");
+  assert.deepEqual(
+    told.map(({ fields }) => fields["pid"]),
+    [orphan.pid],
+  );
+});
+
+test("after a reboot what ran is failed with its cause, and runs again as the counts say", async () => {
+  const { host, node } = await made();
+  await node.scalePool(web, { running: 2, warm: 1 });
+  host.reboot();
+  host.nowMs += 3_600_000;
+  const { converged } = await node.scalePool(web, { running: 1 });
+  assert.equal(converged, true);
+  const failed = (await auditEvents(host, tenant)).filter(
+    ({ fields }) => fields["to"] === "failed",
+  );
+  assert.equal(failed.length, 3);
+  for (const { fields } of failed) assert.match(String(fields["cause"]), /the host restarted/);
+  const statuses = host
+    .records()
+    .tenants.flatMap(({ instances }) => instances.map(({ state }) => state.status));
+  assert.deepEqual(statuses.toSorted(), ["failed", "running", "warm"].toSorted());
 });

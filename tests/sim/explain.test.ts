@@ -137,6 +137,7 @@ test("an instance that is paused or stopped has figures without a guest", async 
 test("the node's figures count instances, deferrals, refusals, failures and audit heads for each tenant", async () => {
   const { host, node } = await made();
   await node.scalePool(web, { running: 2 });
+  assert.equal((await node.nodeStats()).tenants[0]?.converged, true);
   await node.scalePool(web, { running: 1, warm: 0 });
   await assert.rejects(node.scalePool(web, { running: 3 }));
   const [first] = host.living();
@@ -147,6 +148,7 @@ test("the node's figures count instances, deferrals, refusals, failures and audi
   const { tenants, vmms, host: use } = await node.nodeStats();
   const [acme] = tenants;
   assert.ok(acme);
+  assert.equal(acme.converged, false);
   assert.equal(use.vcpus, 2);
   assert.equal(vmms.count, host.living().length);
   assert.equal(acme.instances["failed"], 1);

@@ -306,6 +306,33 @@ describe("the minimum running time", () => {
   });
 });
 
+describe("after all VMMs were lost", () => {
+  const pool = aPool("web", { running: 1, warm: 1 });
+
+  test("instances are settled, and none is made in the place of one that was warm", () => {
+    const lost = [anInstance("web", 2, "running"), anInstance("web", 3, "warm")];
+    const input = observed(
+      [pool],
+      lost.map((record) => seen(record, { vmm: "none" })),
+    );
+    assert.deepEqual(
+      actionsOf(input),
+      lost.map((record) => `settle-instance ${nameOf(record)}`),
+    );
+  });
+
+  test("those that failed are tried again, also in the place of a spare, and none is made beside", () => {
+    const since = secondsAgo(0);
+    const failed = [2, 3].map((offset) => seen(anInstance("web", offset, "failed", { since })));
+    const input = observed([pool], failed);
+    assert.deepEqual(actionsOf(input), []);
+    assert.deepEqual(
+      plan(input).held.map(({ reason }) => reason),
+      ["backoff", "backoff"],
+    );
+  });
+});
+
 describe("what is pinned or critical", () => {
   const [older, newer] = [anInstance("web", 2, "running"), anInstance("web", 3, "running")];
   const members = [seen(older), seen(newer)];
