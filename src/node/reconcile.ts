@@ -1,5 +1,4 @@
 import { describeError } from "../domain/errors.ts";
-import type { AuditEvent } from "../domain/audit.ts";
 import type { PoolId, TenantId } from "../domain/ids.ts";
 import {
   type Action,
@@ -14,6 +13,7 @@ import { plan } from "../planner/plan.ts";
 import type { TenantRecords } from "../ports/store.ts";
 import type { NodeContext } from "./context.ts";
 import { execute } from "./execute.ts";
+import { HeldRecorder } from "./held-recorder.ts";
 import { observeTenant } from "./observe.ts";
 import { endOrphans } from "./orphans.ts";
 import { loadTenant } from "./records.ts";
@@ -125,36 +125,6 @@ class WaitReporter {
       this.#context.onProgress(`${object}: ${reason}: ${detail}`);
     }
   }
-}
-
-/** Writes down what a minimum defers and what a quota refuses, once a run for each. */
-class HeldRecorder {
-  readonly #context: NodeContext;
-  readonly #tenant: TenantId;
-  readonly #seen = new Set<string>();
-
-  constructor(context: NodeContext, tenant: TenantId) {
-    this.#context = context;
-    this.#tenant = tenant;
-  }
-
-  async record(held: readonly Held[]): Promise<void> {
-    for (const event of held.flatMap((one) => eventOf(one))) {
-      const key = `${event.type} ${event.object} ${"quota" in event ? event.quota : ""}`;
-      if (this.#seen.has(key)) continue;
-      this.#seen.add(key);
-      await note(this.#context, this.#tenant, event);
-    }
-  }
-}
-
-function eventOf({ object, detail, to, untilMs, quota }: Held): AuditEvent[] {
-  if (quota !== undefined) {
-    return [{ type: "QuotaRefused", object, command: "reconcile", ...quota }];
-  }
-  if (to === undefined || untilMs === undefined) return [];
-  const until = new Date(untilMs).toISOString();
-  return [{ type: "TransitionDeferred", object, to, until, detail }];
 }
 
 function longestWaitMs({ reason }: Held): number {

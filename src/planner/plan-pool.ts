@@ -1,26 +1,9 @@
 import { formatInstance, formatPool } from "../domain/ids.ts";
 import { addressOf } from "../domain/instance.ts";
-import type { Pool } from "../domain/pool.ts";
-import { type QuotaExcess, describeExcess } from "../domain/quota.ts";
-import type { Action, Held } from "./action.ts";
 import { backoffEndsMs } from "./backoff.ts";
-import { minimumOf } from "./minimum-runtime.ts";
-import type { ObservedInstance, ObservedTenant } from "./observed.ts";
-import type { PlanInput } from "./plan.ts";
-import type { StartLimit } from "./start-limit.ts";
-import type { Usage } from "./usage.ts";
-
-export interface PoolPlanning {
-  readonly pool: Pool;
-  readonly observed: ObservedTenant;
-  readonly usage: Usage;
-  /** The gateway pool that must serve first. */
-  readonly gateway: Pool | undefined;
-  readonly starts: StartLimit;
-  readonly input: PlanInput;
-  readonly actions: Action[];
-  readonly held: Held[];
-}
+import type { ObservedInstance } from "./observed.ts";
+import { holdAsCritical, park, stopSurplus, watchHealth } from "./plan-surplus.ts";
+import { type PoolPlanning, addressOfPool, heldByQuota } from "./pool-planning.ts";
 
 /** The instances of a pool, by what a plan may do with them. Each list is oldest first. */
 interface Members {
@@ -240,99 +223,6 @@ function resume(planning: PoolPlanning, member: ObservedInstance): boolean {
   }
   planning.actions.push({ kind: "resume-instance", instance: addressOf(member.record) });
   return true;
-}
-
-function park(planning: PoolPlanning, member: ObservedInstance): void {
-  const { state, spare } = member.record;
-  const object = formatInstance(addressOf(member.record));
-  if (state.status !== "running") return;
-  if (planning.pool.critical) {
-    holdAsCritical(planning, object);
-    return;
-  }
-  if (member.health !== "healthy") {
-    // Surplus that did not become healthy in its time is stopped, not kept as a spare.
-    if (!spare && isOverdue(planning, state.since)) stopSurplus(planning, member);
-    else watchHealth(planning, member);
-    return;
-  }
-  if (deferredByMinimum(planning, member, "warm")) return;
-  const excess = spare ? undefined : planning.usage.takeWarm();
-  if (excess !== undefined) {
-    planning.held.push(heldByQuota(object, excess));
-    return;
-  }
-  planning.actions.push({ kind: "warm-instance", instance: addressOf(member.record) });
-}
-
-function stopSurplus(planning: PoolPlanning, member: ObservedInstance): void {
-  const object = formatInstance(addressOf(member.record));
-  if (planning.pool.critical) {
-    holdAsCritical(planning, object);
-    return;
-  }
-  if (planning.observed.tenant.pinned) {
-    const detail = "it is more than is wanted; an instance of a pinned tenant is not stopped";
-    planning.held.push({ object, reason: "pinned", detail });
-    return;
-  }
-  if (deferredByMinimum(planning, member, "stopped")) return;
-  planning.actions.push({ kind: "stop-instance", instance: addressOf(member.record) });
-}
-
-function holdAsCritical(planning: PoolPlanning, object: string): void {
-  const detail = "instances of a critical pool are made and repaired, and never stopped or warmed";
-  planning.held.push({ object, reason: "critical", detail });
-}
-
-/** Whether the pool's minimum holds back what would end an instance's running or warm time. One that does not serve yet has no time to keep. */
-function deferredByMinimum(
-  planning: PoolPlanning,
-  member: ObservedInstance,
-  to: "warm" | "stopped",
-): boolean {
-  const { state, spare } = member.record;
-  const minimum = minimumOf(planning.pool, state, spare);
-  if (minimum === undefined || (minimum.status === "running" && member.health !== "healthy")) {
-    return false;
-  }
-  const untilMs = minimum.endMs;
-  if (untilMs <= planning.input.nowMs) return false;
-  planning.held.push({
-    object: formatInstance(addressOf(member.record)),
-    reason: "minimum-runtime",
-    detail: `it stays ${minimum.status} for at least ${minimum.seconds} s before it is ${to}`,
-    untilMs,
-    to,
-  });
-  return true;
-}
-
-function watchHealth(planning: PoolPlanning, member: ObservedInstance): void {
-  const { state } = member.record;
-  if (member.health === "healthy" || state.status !== "running") return;
-  const object = formatInstance(addressOf(member.record));
-  const detail = member.healthDetail === "" ? "its guest has not said so yet" : member.healthDetail;
-  if (isOverdue(planning, state.since)) {
-    planning.held.push({ object, reason: "unhealthy", detail });
-    return;
-  }
-  const untilMs = Date.parse(state.since) + planning.pool.start_timeout_seconds * 1000;
-  planning.held.push({ object, reason: "waiting-for-health", detail, untilMs });
-}
-
-/** Whether an instance has run for longer than its pool gives it to become healthy. */
-function isOverdue(planning: PoolPlanning, since: string): boolean {
-  const endMs = Date.parse(since) + planning.pool.start_timeout_seconds * 1000;
-  return endMs <= planning.input.nowMs;
-}
-
-function heldByQuota(object: string, excess: QuotaExcess): Held {
-  return { object, reason: "quota", detail: describeExcess(excess), quota: excess };
-}
-
-function addressOfPool(pool: Pool): { tenant: Pool["tenant_id"]; pool: Pool["pool_id"] } {
-  return { tenant: pool.tenant_id, pool: pool.pool_id };
 }
 
 function compareAge(a: ObservedInstance, b: ObservedInstance): number {
