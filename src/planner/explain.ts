@@ -30,8 +30,9 @@ export function explain(
   nowMs: number,
 ): Explanation {
   const address = addressOfTarget(observed, target);
+  // What holds a pool or tenant holds what is in it.
   const concerns = (object: string): boolean =>
-    object === address || object.startsWith(`${address}/`) || object === observed.tenant.tenant_id;
+    `${object}/`.startsWith(`${address}/`) || `${address}/`.startsWith(`${object}/`);
   return {
     because: [...tenantReasons(observed, nowMs), ...targetReasons(observed, target, nowMs)],
     actions: actions.filter((action) => concerns(objectOf(action))),

@@ -94,6 +94,31 @@ test("what an operator, a minimum and a quota hold back is said with its end", a
   assert.ok(all.plan.held.length >= pool.plan.held.length);
 });
 
+test("an instance that waits is explained by what holds its pool, and not by what holds another", async () => {
+  const { host, node } = await made();
+  const other = { tenant, pool: parsePoolId("other") };
+  await node.createPool({
+    address: other,
+    role: "worker",
+    flakeRef: "builtin:hello",
+    profile: "minimal",
+    resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 0 },
+  });
+  const warm = withStatus(host, "warm");
+  await node.stopInstance(addressOf(warm));
+  host.nowMs += 3_600_000;
+  await node.updateTenant(tenant, { quotas: { max_vcpus: 1 } }, { dryRun: false });
+  for (const pool of host.records().tenants[0]?.pools ?? []) {
+    host.putPool({ ...pool, desired_counts: { running: 2, warm: 0, sleeping: 0 } });
+  }
+  const { plan } = await node.explain(addressOf(warm));
+  assert.deepEqual(
+    plan.held.map(({ object, reason }) => `${reason} ${object}`),
+    ["quota acme/web"],
+  );
+  assert.deepEqual(plan.actions, []);
+});
+
 test("the plan that is explained is the one that a dry run shows", async () => {
   const { host, node } = await made();
   for (const vmm of host.living()) vmm.alive = false;
