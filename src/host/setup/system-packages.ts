@@ -13,7 +13,6 @@ export const systemPackages: Readonly<Record<string, string>> = {
   e2fsprogs: "makes drives and images",
   "util-linux": "locks and mounts",
   "xz-utils": "unpacks the guest's kernel modules",
-  "perl-base": "keeps what guests print within a bound",
 };
 
 /** The packages of `systemPackages` that are not installed. */
