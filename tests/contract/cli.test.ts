@@ -56,6 +56,19 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
     ["pool create acme/db --flake builtin:hello --role boss", 2, /"boss" is not a role/],
     ["pool create acme/db --flake builtin:hello --cpus 0", 2, /whole number from 1/],
     ["pool create acme/db", 2, /flake/],
+    ["pool create acme/db --flake builtin:hello --egress closed", 2, /closed/],
+    ["pool create acme/db --flake builtin:hello --egress allow", 2, /neither a CIDR nor a domain/],
+    ["pool create acme/db --flake builtin:hello --egress-port 80", 2, /open takes no CIDRs/],
+    [
+      "pool create acme/db --flake builtin:hello --egress allow --egress-cidr 10.0.0.1/8",
+      2,
+      /10\.0\.0\.1\/8 is an address inside a network/,
+    ],
+    [
+      "pool create acme/db --flake builtin:hello --egress allow --egress-domain *.example",
+      2,
+      /is not a domain/,
+    ],
     ["pool scale acme/web", 2, /nothing to scale/],
     ["pool scale acme/web --running 101", 2, /from 0 to 100/],
     ["pool scale acme/web --running -1", 2, /running/],
@@ -324,6 +337,24 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
     assert.deepEqual(await json("pool list --tenant acme --json"), [{ ...info, created_at }]);
   });
 
+  it("a pool keeps the egress policy it was made with", async () => {
+    await succeeds(
+      "pool create acme/db --flake builtin:hello --egress allow --egress-domain B.example,a.example --egress-port 443",
+    );
+    const { egress } = (await json("pool info acme/db --json")) as { egress: unknown };
+    assert.deepEqual(egress, {
+      mode: "allow",
+      cidrs: [],
+      domains: ["a.example", "b.example"],
+      ports: [443],
+    });
+    assert.match(
+      await succeeds("pool info acme/db"),
+      /Egress: +allow a\.example, b\.example on ports 443/,
+    );
+    await succeeds("pool destroy acme/db --yes");
+  });
+
   it("lists of nothing are empty lists as JSON, and only a heading as text", async () => {
     assert.deepEqual(await json("instance list --json"), []);
     assert.match(await succeeds("instance list"), /^INSTANCE\s+STATUS\s+IP\s+IMAGE\s+SINCE\n$/);
@@ -449,6 +480,35 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
     assert.deepEqual(await readFile(path), whole.subarray(0, 30));
     await writeFile(path, whole);
     await succeeds("tenant destroy broken --yes");
+  });
+
+  it("net verify names what differs and what mends it, ends with 1, and mends nothing itself", async () => {
+    await succeeds("net repair");
+    assert.deepEqual(await json("net verify --json"), { differences: [] });
+    await namespace.run("nft", ["flush", "ruleset"]);
+    for (const look of ["first", "second"]) {
+      const { exitCode, stdout } = await mvm("net verify");
+      assert.equal(exitCode, 1, look);
+      assert.match(stdout, /filter +table inet mvm +is not there +mvm net repair/);
+      assert.match(stdout, /\n2 differences\n$/);
+    }
+    assert.equal(await succeeds("net repair"), "the network is as it should be\n");
+    assert.equal(await succeeds("net verify"), "0 differences\n");
+  });
+
+  it("net verify --deep sends probes and shows the rules", async () => {
+    await succeeds("net repair");
+    const text = await succeeds("net verify --deep");
+    assert.match(text, /table inet mvm \{[^]*table bridge mvm \{/);
+    assert.match(text, /ok +dropped +guest → another tenant's guest\n/);
+    assert.match(text, /\n0 differences, 0 of \d\d probes wrong\n$/);
+    const report = (await json("net verify --deep --json")) as { probes: object[]; rules: string };
+    assert.deepEqual(report.probes[0], {
+      what: "guest → guest of the same tenant",
+      allowed: true,
+      passed: true,
+    });
+    assert.match(report.rules, /chain from_port/);
   });
 
   it("a tenant that is destroyed leaves nothing but its audit log", async () => {

@@ -3,7 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { instanceNetwork, tenantNetwork } from "../../src/domain/address-plan.ts";
 import { type EgressPolicy, openEgress } from "../../src/domain/egress.ts";
-import type { NetworkInventory, TenantNetworkState } from "../../src/ports/network.ts";
+import type {
+  ApplyOptions,
+  NetworkDifference,
+  NetworkInventory,
+  ProbeReport,
+  TenantNetworkState,
+} from "../../src/ports/network.ts";
 import { NetNamespace, connect } from "./net-namespace.ts";
 import type { DriverInput } from "./network-driver.ts";
 
@@ -37,19 +43,37 @@ export class NetworkHost implements AsyncDisposable {
   }
 
   /** Makes this host equal to `tenants`. @returns what is found there afterwards. */
-  async apply(tenants: readonly TenantNetworkState[]): Promise<NetworkInventory> {
-    return await this.#drive(tenants);
+  async apply(
+    tenants: readonly TenantNetworkState[],
+    applyOptions: ApplyOptions = {},
+  ): Promise<NetworkInventory> {
+    return (await this.#drive({ call: "apply", tenants, applyOptions })) as NetworkInventory;
   }
 
   async inventory(): Promise<NetworkInventory> {
-    return await this.#drive(undefined);
+    return (await this.#drive({ call: "inventory" })) as NetworkInventory;
+  }
+
+  /** `part name: problem` of each difference. */
+  async verify(
+    tenants: readonly TenantNetworkState[],
+    applyOptions: ApplyOptions = {},
+  ): Promise<string[]> {
+    const found = await this.#drive({ call: "verify", tenants, applyOptions });
+    return (found as NetworkDifference[]).map(
+      ({ part, name, problem }) => `${part} ${name}: ${problem}`,
+    );
+  }
+
+  async probe(): Promise<ProbeReport> {
+    return (await this.#drive({ call: "probe" })) as ProbeReport;
   }
 
   /** Starts `apply` and kills it after `afterMs` milliseconds. */
   async applyCutOff(tenants: readonly TenantNetworkState[], afterMs: number): Promise<void> {
     const [program, args] = this.namespace.command(process.execPath, [driver]);
     await this.namespace.tryRun("timeout", ["-s", "KILL", `${afterMs / 1000}`, program, ...args], {
-      input: JSON.stringify(this.#input(tenants)),
+      input: JSON.stringify(this.#input({ call: "apply", tenants })),
     });
   }
 
@@ -63,15 +87,15 @@ export class NetworkHost implements AsyncDisposable {
     }
   }
 
-  async #drive(tenants: readonly TenantNetworkState[] | undefined): Promise<NetworkInventory> {
+  async #drive(input: Omit<DriverInput, "options">): Promise<unknown> {
     const output = await this.namespace.run(process.execPath, [driver], {
-      input: JSON.stringify(this.#input(tenants)),
+      input: JSON.stringify(this.#input(input)),
       timeoutMs: 60_000,
     });
-    return JSON.parse(output) as NetworkInventory;
+    return JSON.parse(output);
   }
 
-  #input(tenants: readonly TenantNetworkState[] | undefined): DriverInput {
+  #input(input: Omit<DriverInput, "options">): DriverInput {
     const options = {
       stateDir: join(this.root, "state"),
       runDir: join(this.root, "run"),
@@ -79,7 +103,7 @@ export class NetworkHost implements AsyncDisposable {
       vmUidBase: 900_000,
       portKinds: this.#portKinds,
     };
-    return tenants === undefined ? { options } : { options, tenants };
+    return { options, ...input };
   }
 }
 

@@ -213,8 +213,8 @@ ${[...new Set(groups.flatMap(groupSets))].join("")}
 		ct state established,related ct direction reply accept comment "answers to the host"
 		iifname . ip daddr @own_gateway icmp type echo-request accept comment "ping of the own gateway"
 		# A guest that asks the port of another list's server by itself was not led there.
-		meta l4proto udp ct original proto-dst 53 iifname . ip saddr . ip daddr . udp dport @resolvers accept comment "DNS by UDP"
-		meta l4proto tcp ct original proto-dst 53 iifname . ip saddr . ip daddr . tcp dport @resolvers accept comment "DNS by TCP"
+		iifname . ip saddr . ip daddr . udp dport @resolvers ct original proto-dst 53 accept comment "DNS by UDP"
+		iifname . ip saddr . ip daddr . tcp dport @resolvers ct original proto-dst 53 accept comment "DNS by TCP"
 		drop comment "nothing else of the host"
 	}
 
