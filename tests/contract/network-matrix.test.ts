@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { type EgressPolicy, egressPolicy } from "../../src/domain/egress.ts";
 import type { TenantNetworkState } from "../../src/ports/network.ts";
-import { type CraftedFrame, sendCrafted } from "../hosts/crafted-frames.ts";
+import { type CraftedFrame, countArriving, sendCrafted } from "../hosts/crafted-frames.ts";
 import type { NetNamespace } from "../hosts/net-namespace.ts";
 import { dnsProbe, dnsServer, echoServer, reachProbe } from "../hosts/probes.ts";
 import { NetworkHost, makeGuest, makeOutside, tenantState } from "../hosts/tenant-topology.ts";
@@ -135,6 +135,25 @@ describe("what reaches what", { skip, timeout: 400_000 }, () => {
       // Nothing listens for DNS on the host's own address, which a refusal shows as well.
       fromHost.toSorted(),
     );
+  });
+
+  it("sends nothing to a closed place, not even what gets no answer", async () => {
+    const closed = `ip daddr { ${metadataIp}, 10.250.0.1, 198.51.100.2 } ip protocol { tcp, udp }`;
+    const ways: readonly [at: NetNamespace, match: string, offset: number, places: string[]][] = [
+      [outside, closed, 2, closedPlaces],
+      [outside, closed, 4, closedPlaces],
+      [outside, `ip daddr { ${listedIp}, ${unlistedIp} }`, 3, outsidePlaces],
+      [outside, `ip daddr ${unlistedIp}`, 4, outsidePlaces],
+      [b2, "ip saddr 10.240.1.0/24", 2, closedPlaces],
+    ];
+    for (const [at, match, offset, places] of ways) {
+      const count = await countArriving(at, match, () => reached(guest(offset), places));
+      assert.equal(count, 0, `${match} from ${offset}`);
+    }
+    const open = await countArriving(outside, `ip daddr ${listedIp}`, () =>
+      reached(guest(2), outsidePlaces),
+    );
+    assert.ok(open > 0, "what is open is counted");
   });
 
   it("keeps tenant B and the outside from tenant A", async () => {
@@ -373,7 +392,8 @@ function falseFrames(): { kind: string; frame: CraftedFrame; trigger: Trigger }[
     arp("ARP of another operation", "arp operation set 3", "arp operation 3"),
     arp("ARP of other hardware", "arp htype set 6", "arp htype 6"),
     arp("ARP of another protocol", "arp ptype set 0x0806", "arp ptype 0x0806"),
-    arp("ARP with other lengths", "arp hlen set 8 arp plen set 2", "arp hlen 8"),
+    arp("ARP with another length of MACs", "arp hlen set 8", "arp hlen 8"),
+    arp("ARP with another length of addresses", "arp plen set 2", "arp plen 2"),
   ];
 }
 

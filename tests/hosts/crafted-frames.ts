@@ -43,6 +43,21 @@ export async function sendCrafted(
   }
 }
 
+/** How many frames that match come to a namespace's eth0 while `trigger` is at work, answered or not. */
+export async function countArriving(
+  at: NetNamespace,
+  match: string,
+  trigger: () => Promise<unknown>,
+): Promise<number> {
+  await at.run("nft", ["-f", "-"], { input: counting("ingress", 0, match) });
+  try {
+    await trigger();
+    return await counted(at);
+  } finally {
+    await at.run("nft", ["delete", "table", "netdev", "mvm_test"]);
+  }
+}
+
 function counting(hook: "ingress" | "egress", priority: number, match: string): string {
   return `table netdev mvm_test {
 	chain seen {

@@ -22,7 +22,7 @@ interface TapAccess {
   readonly exclusive: boolean;
 }
 
-/** Lines for `ip -batch`, by the step they belong to. */
+/** What to do with links, by the step it belongs to: names to remove, then lines for `ip -batch`. */
 interface LinkPlan {
   readonly remove: readonly string[];
   readonly create: readonly string[];
@@ -154,7 +154,7 @@ export function planLinks(
   const stale = observed.filter((link) => !wanted.has(link.name) && isOurs(link, portKinds));
   return {
     remove: stale
-      .map((link) => `link delete dev ${link.name}`)
+      .map(({ name }) => name)
       .toSorted()
       .toReversed(),
     create,

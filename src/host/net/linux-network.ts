@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { UsageError } from "../../domain/errors.ts";
+import { OperationError, UsageError } from "../../domain/errors.ts";
 import type { Exec } from "../../ports/exec.ts";
 import type {
   ApplyOptions,
@@ -87,7 +87,7 @@ export class LinuxNetwork implements Network {
     const tenants = keepUnknown ? withKept(named, applied, linkNames(observed)) : named;
     await this.#dns.keepOnly(tenants, keepUnknown);
     const plan = planLinks(observed, tenants, this.#portKinds, this.#vmUidBase);
-    if (!keepUnknown) await this.#ipBatch(plan.remove);
+    if (!keepUnknown) await this.#removeLinks(plan.remove);
     await this.#filter.ensure(this.#ruleset(observed, tenants, keepUnknown));
     // Under the new rules no connection begins that is to be forgotten.
     await forgetConnections(this.#exec, releasedAddresses(applied, tenants));
@@ -165,6 +165,21 @@ export class LinuxNetwork implements Network {
 
   async #ip(args: readonly string[]): Promise<string> {
     return (await this.#exec.run("ip", args, { timeoutMs: toolTimeoutMs })).stdout;
+  }
+
+  /** Removes links; one that is gone by then is as good as removed. */
+  async #removeLinks(names: readonly string[]): Promise<void> {
+    if (names.length === 0) return;
+    const input = names.map((name) => `link delete dev ${name}\n`).join("");
+    const { exitCode, stderr } = await this.#exec.tryRun("ip", ["-force", "-batch", "-"], {
+      timeoutMs: toolTimeoutMs,
+      input,
+    });
+    if (exitCode === 0) return;
+    const left = linkNames(await this.#observe());
+    const kept = names.filter((name) => left.has(name));
+    if (kept.length === 0) return;
+    throw new OperationError(`cannot remove the links ${kept.join(", ")}: ${stderr.trim()}`);
   }
 
   async #ipBatch(lines: readonly string[]): Promise<void> {

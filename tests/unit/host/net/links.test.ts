@@ -72,8 +72,8 @@ test("links of mvm's name form that nobody wants go, ports before bridges; other
     { ...tap, name: "tn5i6", kind: "veth" },
   ];
   assert.deepEqual(planLinks([bridge, tap, ...others], [], ["tun"], 900_000).remove, [
-    "link delete dev tn1i2",
-    "link delete dev br-tenant-1",
+    "tn1i2",
+    "br-tenant-1",
   ]);
 });
 
