@@ -74,6 +74,20 @@ describe("two tenants with hello workers", () => {
     assert.equal(own.exitCode, 0, own.stdout);
   });
 
+  it("finds the network of running guests as the records say, and holds it to a new policy", async () => {
+    const [mine] = await of("acme");
+    assert.ok(mine);
+    assert.deepEqual(await node.json("net", "verify"), { differences: [] });
+    for (const policy of [["none"], ["allow", "--egress-domain", "listed.example"], ["open"]]) {
+      await node.mvm("pool", "update", "acme/web", "--egress", ...policy);
+      assert.deepEqual(await node.json("net", "verify"), { differences: [] }, policy.join(" "));
+      // Whatever it is, the guest finds the names and guests of its own tenant.
+      const name = `${mine.address.split("/")[2]}.web.mvm`;
+      const found = await fetchFrom(mine.address, `http://${name}:8080/`);
+      assert.match(found.stdout, /^hello from i-/, `${policy.join(" ")}: ${found.stderr}`);
+    }
+  });
+
   it("gives a command's output, exit code and input through the agent", async () => {
     const [first] = await of("acme");
     assert.ok(first);
