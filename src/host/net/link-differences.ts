@@ -81,12 +81,13 @@ function portDifferences(
   const uid = vmUid(vmUidBase, network.netId, port.offset);
   if (link.tap !== undefined && (link.tap.user !== uid || !link.tap.exclusive)) {
     const user = link.tap.user === undefined ? "anyone" : `uid ${link.tap.user}`;
+    const who = link.tap.exclusive ? user : "several programs at once";
     // Its user can only be changed while no VMM has it.
     differences.push({
       ...difference(
         "tap",
         name,
-        `can be opened by ${user}, not by uid ${uid} of ${port.owner} alone`,
+        `can be opened by ${who}, not by uid ${uid} of ${port.owner} alone`,
       ),
       repair: `mvm instance stop ${port.owner} && mvm instance start ${port.owner}`,
     });

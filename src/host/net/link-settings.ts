@@ -49,5 +49,8 @@ function settingsOf({ network, ports }: TenantNetworkState): LinkSetting[] {
     ...taps.map((tap) => ipv4(tap, "arp_ignore", "8")),
     ipv4(network.bridge, "rp_filter", "1"),
     ipv4(network.bridge, "send_redirects", "0"),
+    // A guest has no say in where the host, or a packet, goes.
+    ipv4(network.bridge, "accept_redirects", "0"),
+    ipv4(network.bridge, "accept_source_route", "0"),
   ];
 }
