@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import type { Exec, RunOptions, RunResult } from "../../ports/exec.ts";
 import { listFolderIfAny } from "../files.ts";
 import { isAlive, processStartTicks } from "../processes.ts";
@@ -56,11 +57,12 @@ export class ScratchNamespaces {
     this.#exec = exec;
   }
 
-  /** `label` keeps several of one process apart. */
+  /** `label` says what it is for. */
   async make(label: string): Promise<ScratchNamespace> {
     await this.sweep();
     const ticks = await processStartTicks(process.pid);
-    const name = `mvm-check-${process.pid}-${ticks ?? 0}-${label}`;
+    // One process may check twice at once.
+    const name = `mvm-check-${process.pid}-${ticks ?? 0}-${label}-${randomBytes(4).toString("hex")}`;
     await this.#exec.run("ip", ["netns", "add", name], { timeoutMs: toolTimeoutMs });
     return new ScratchNamespace(this.#exec, name);
   }
