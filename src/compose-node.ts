@@ -89,6 +89,7 @@ export function composeContext({
         download: new HttpsDownload(),
         network: new LinuxBuilderNetwork({
           exec,
+          vmUid: vmUids.builder,
           stateDir: roots.stateDir,
           withNode: (what, work) => locks.withNode(what, work),
         }),

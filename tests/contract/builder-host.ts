@@ -87,6 +87,7 @@ export class BuilderHost {
       download: new HttpsDownload(),
       network: new LinuxBuilderNetwork({
         exec,
+        vmUid: vmUids.builder,
         stateDir,
         withNode: (_what, work) => work(),
         resolvConfs: [join(this.root, "resolv.conf")],

@@ -39,6 +39,8 @@ describe("the network of a builder that may use one", { skip, timeout: 400_000 }
     const { stdout, stderr } = await call("open", id);
     assert.equal(stderr, "");
     const link = JSON.parse(stdout) as BuilderLink;
+    const shown = await host.namespace.run("ip", ["-details", "link", "show", link.tap]);
+    assert.match(shown, /user 899998/, "any program could open it");
     const namespace = stack.use(await NetNamespace.make(id));
     await host.namespace.ip(`link delete dev ${link.tap}`);
     await connect(host.namespace, namespace, [link.tap, "eth0"]);
@@ -146,6 +148,14 @@ describe("the network of a builder that may use one", { skip, timeout: 400_000 }
     const { exitCode, stderr } = await call("open", "b-12345678", path);
     assert.equal(exitCode, 1);
     assert.match(stderr, /no DNS server that a builder could ask/);
+  });
+
+  it("is no difference of the tenants' networks, which keep forwarding on for it when they go", async () => {
+    assert.deepEqual(await host.verify([tenant]), []);
+    await host.apply([]);
+    const forwarding = await host.namespace.run("cat", ["/proc/sys/net/ipv4/ip_forward"]);
+    assert.equal(forwarding.trim(), "1");
+    await host.apply([tenant]);
   });
 
   it("is found by its names and removed whole, and forwarding is as it was after the last network", async () => {

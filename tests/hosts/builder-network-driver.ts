@@ -7,6 +7,7 @@ import { LinuxBuilderNetwork } from "../../src/host/net/builder-network.ts";
 const [stateDir = "", resolvConf = "", call = "", buildId = ""] = process.argv.slice(2);
 const network = new LinuxBuilderNetwork({
   exec: new HostExec(),
+  vmUid: 899_998,
   stateDir,
   resolvConfs: [resolvConf],
   withNode: (_what, work) => work(),

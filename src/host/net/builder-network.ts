@@ -8,12 +8,14 @@ import type { Exec } from "../../ports/exec.ts";
 import { isErrno, readFileIfAny } from "../files.ts";
 import { renderBuilderRules } from "./builder-ruleset.ts";
 import { restoreForwarding, turnForwardingOn } from "./forwarding.ts";
-import { type Link, hostNetworks, isBridgeName, parseLinks } from "./links.ts";
+import { type Link, hostNetworks, isBridgeName, isBuilderLinkName, parseLinks } from "./links.ts";
 
 export interface LinuxBuilderNetworkOptions {
   readonly exec: Exec;
   /** Holds `network-before.json`, as for LinuxNetwork. */
   readonly stateDir: string;
+  /** The uid of a builder's VMM: besides root only it may open the TAP. */
+  readonly vmUid: number;
   /** Runs work alone on this node: forwarding is shared with the tenants' networks. */
   readonly withNode: <T>(what: string, work: () => Promise<T>) => Promise<T>;
   /** Where the host names its resolvers, best first. */
@@ -63,7 +65,7 @@ export class LinuxBuilderNetwork implements BuilderNetwork {
       await turnForwardingOn(this.#formerPath);
       await this.#ip(
         `link add name ${names.bridge} address ${names.bridgeMac} type bridge mcast_snooping 0`,
-        `tuntap add dev ${names.tap} mode tap`,
+        `tuntap add dev ${names.tap} mode tap user ${this.#options.vmUid}`,
       );
       for (const link of [names.bridge, names.tap]) await disableIpv6(link);
       await this.#ip(
@@ -87,7 +89,7 @@ export class LinuxBuilderNetwork implements BuilderNetwork {
       await this.#nft(`table inet ${table}\ndelete table inet ${table}\n`);
       // With the last network that needed it, the host is again as it was.
       const names = (await this.#links()).map(({ name }) => name);
-      if (!names.some((name) => isBridgeName(name) || linkPattern.test(name))) {
+      if (!names.some((name) => isBridgeName(name) || isBuilderLinkName(name))) {
         await restoreForwarding(this.#formerPath);
       }
     });

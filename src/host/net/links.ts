@@ -94,6 +94,11 @@ export function isBridgeName(name: string): boolean {
   return /^br-tenant-(0|[1-9]\d{0,3})$/.test(name);
 }
 
+/** Whether a name has the form of a link of a builder's network. */
+export function isBuilderLinkName(name: string): boolean {
+  return /^mvm[bt]-[0-9a-f]{8}$/.test(name);
+}
+
 /** Whether a name has the form of an instance's TAP. */
 export function isPortName(name: string): boolean {
   return /^tn(0|[1-9]\d{0,3})i[1-9]\d{0,2}$/.test(name);
@@ -171,7 +176,7 @@ export function isOurs(link: Link, portKinds: readonly string[]): boolean {
 /** The networks the host itself is in, mvm's own left out; sorted CIDRs. */
 export function hostNetworks(observed: readonly Link[]): string[] {
   const cidrs = observed
-    .filter((link) => !isBridgeName(link.name))
+    .filter(({ name }) => !isBridgeName(name) && !isBuilderLinkName(name))
     .flatMap((link) => link.addresses)
     .filter((cidr) => !cidr.endsWith("/0"));
   return [...new Set(cidrs)].toSorted();

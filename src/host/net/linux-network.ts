@@ -20,6 +20,7 @@ import { applyLinkSettings, differentSettings } from "./link-settings.ts";
 import {
   hostNetworks,
   isBridgeName,
+  isBuilderLinkName,
   isOurs,
   isPortName,
   parseLinks,
@@ -92,7 +93,9 @@ export class LinuxNetwork implements Network {
     // Under the new rules no connection begins that is to be forgotten.
     await forgetConnections(this.#exec, releasedAddresses(applied, tenants));
     if (tenants.length === 0) {
-      if (!keepUnknown) await restoreForwarding(this.#formerPath);
+      // A builder's network that is open needs it too, and puts it back when it is closed.
+      const isNeeded = keepUnknown || observed.some(({ name }) => isBuilderLinkName(name));
+      if (!isNeeded) await restoreForwarding(this.#formerPath);
     } else {
       await turnForwardingOn(this.#formerPath);
       await this.#ipBatch(plan.create);
