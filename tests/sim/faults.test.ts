@@ -3,12 +3,16 @@ import { parsePoolId, parseTenantId } from "../../src/domain/ids.ts";
 import { findTemplate } from "../../src/domain/templates.ts";
 import { deployTemplate } from "../../src/node/deploy.ts";
 import {
+  operatorDestroy,
   operatorStart,
   operatorStop,
   operatorWake,
   operatorWarm,
 } from "../../src/node/instances.ts";
+import { buildPool } from "../../src/node/pool-images.ts";
 import { scalePool } from "../../src/node/pools.ts";
+import { setSecrets } from "../../src/node/tenants.ts";
+import { updatePool } from "../../src/node/update.ts";
 import { CrashError, FakeHost } from "../fakes/fake-host.ts";
 import { MvmError } from "../../src/domain/errors.ts";
 import { addressOf } from "../../src/domain/instance.ts";
@@ -22,7 +26,7 @@ const commandsPerSeed = 8;
 
 /** One random thing that an operator, or bad luck, does to a deployment. */
 async function disturb(host: FakeHost, random: () => number): Promise<void> {
-  const pick = Math.floor(random() * 7);
+  const pick = Math.floor(random() * 12);
   const instances = host.records().tenants.flatMap((records) => records.instances);
   const instance = instances[Math.floor(random() * instances.length)];
   if (pick === 0) host.reboot();
@@ -36,6 +40,15 @@ async function disturb(host: FakeHost, random: () => number): Promise<void> {
     await operatorWake(host.context(), addressOf(instance));
   } else if (pick === 5 && instance !== undefined) {
     await operatorStart(host.context(), addressOf(instance));
+  } else if (pick === 6 && instance !== undefined) {
+    await operatorDestroy(host.context(), addressOf(instance), random() < 0.5);
+  } else if (pick === 7) {
+    await setSecrets(host.context(), tenant, { TOKEN: "x" });
+  } else if (pick === 8) {
+    const vcpus = 1 + Math.floor(random() * 3);
+    await updatePool(host.context(), workers, { resources: { vcpus } }, { dryRun: false });
+  } else if (pick === 9) {
+    await buildPool(host.context(), workers, {});
   } else {
     const counts = { running: Math.floor(random() * 4), warm: Math.floor(random() * 3) };
     await scalePool(host.context(), workers, counts);
