@@ -69,6 +69,12 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
       2,
       /is not a domain/,
     ],
+    ["pool create acme/db --flake builtin:hello --profile ../x", 2, /"..\/x" is not a profile/],
+    ["pool build acme/web --timeout 5", 2, /whole number from 10/],
+    ["pool rollback acme/web", 2, /revision/],
+    ["pool rollback acme/web --revision newest", 2, /"newest" is not the hash of an image/],
+    ["pool rollback acme/web --revision 0abc", 3, /the pool has no image 0abc/],
+    ["pool rollback acme/web --revision 0abc --dry-run", 3, /the pool has no image 0abc/],
     ["pool scale acme/web", 2, /nothing to scale/],
     ["pool scale acme/web --running 101", 2, /from 0 to 100/],
     ["pool scale acme/web --running -1", 2, /running/],
@@ -308,10 +314,11 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
   });
 
   it("pool info --json has its documented shape", async () => {
-    const { created_at, ...info } = (await json("pool info acme/web --json")) as Record<
+    const { created_at, images, ...info } = (await json("pool info acme/web --json")) as Record<
       string,
       unknown
     >;
+    assert.deepEqual(images, [], "those of its last five builds; `pool list` leaves them out");
     assert.ok(Number.isFinite(Date.parse(String(created_at))));
     assert.deepEqual(info, {
       address: "acme/web",
