@@ -128,3 +128,17 @@ test("a rollback that dies at any point leaves one of the two images current, an
   await new NodeOperations(host.context()).rollbackPool(address, other);
   assert.equal(poolOf(host).revisions[0], other);
 });
+
+test("an image that another command removed before it was recorded is built again", async () => {
+  const { host, node } = await poolBuilt(1);
+  host.flakeEdits += 1;
+  let builds = 0;
+  host.fault = (call) => {
+    if (call === "builder.build") builds += 1;
+    if (call === "images.files" && builds === 1) (host.images as Set<string>).clear();
+    return "none";
+  };
+  const { hash } = await node.buildPool(address);
+  assert.equal(builds, 2);
+  assert.equal(poolOf(host).revisions[0], hash);
+});

@@ -1,10 +1,10 @@
-import { mkdir, readdir, rename, rm, stat, symlink } from "node:fs/promises";
-import { join, relative } from "node:path";
+import { mkdir, readdir, readlink, rename, rm, stat, symlink } from "node:fs/promises";
+import { basename, join, relative } from "node:path";
 import { NotFoundError } from "../../domain/errors.ts";
 import type { PoolAddress } from "../../domain/ids.ts";
 import { type Revision, parseRevision } from "../../domain/revision.ts";
 import type { ImageFiles, Images } from "../../ports/images.ts";
-import { isErrno, readFileIfAny } from "../files.ts";
+import { isErrno, listFolderIfAny, readFileIfAny } from "../files.ts";
 import { type Roots, imagesFolder, poolFolder } from "../roots.ts";
 
 const hashName = /^[0-9a-f]{64}$/;
@@ -66,7 +66,18 @@ export class FileImages implements Images {
     for (const hash of removed) {
       await rm(join(imagesFolder(this.#roots), hash), { recursive: true, force: true });
     }
+    await this.#forgetKeys(kept);
     return removed;
+  }
+
+  /** Removes the names by which builds of images that are gone would have been found again. */
+  async #forgetKeys(kept: ReadonlySet<string>): Promise<void> {
+    const folder = join(imagesFolder(this.#roots), "by-key");
+    for (const key of await listFolderIfAny(folder)) {
+      if (!hashName.test(key)) continue;
+      const hash = basename(await readlink(join(folder, key)));
+      if (!kept.has(hash)) await rm(join(folder, key), { force: true });
+    }
   }
 
   async #hashes(): Promise<string[]> {

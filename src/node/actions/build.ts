@@ -1,9 +1,12 @@
 import type { AuditEvent } from "../../domain/audit.ts";
+import { NotFoundError } from "../../domain/errors.ts";
 import { type PoolAddress, formatPool } from "../../domain/ids.ts";
 import { withCurrentRevision } from "../../domain/pool.ts";
 import type { Revision } from "../../domain/revision.ts";
 import type { NodeContext } from "../context.ts";
 import { findPool, loadTenant } from "../records.ts";
+
+const maxAttempts = 3;
 
 export interface BuildOptions {
   /** Default: the node's. */
@@ -34,18 +37,26 @@ export async function buildImage(
   for (const line of await context.builder.sweep()) {
     context.onProgress(`removed what a build that died left: ${line}`);
   }
-  const key = await context.builder.key(request);
-  const revision = await context.locks.withBuild(key, `building ${formatPool(address)}`, () =>
-    context.builder.build(request),
-  );
-  await makeCurrent(context, address, revision.hash, {
-    type: "ImageBuilt",
-    object: formatPool(address),
-    revision: revision.hash,
-    flake_ref: revision.flake_ref,
-    locked_url: revision.locked_url,
-  });
-  return revision;
+  for (let attempt = 1; ; attempt += 1) {
+    const key = await context.builder.key(request);
+    const revision = await context.locks.withBuild(key, `building ${formatPool(address)}`, () =>
+      context.builder.build(request),
+    );
+    try {
+      await makeCurrent(context, address, revision.hash, {
+        type: "ImageBuilt",
+        object: formatPool(address),
+        revision: revision.hash,
+        flake_ref: revision.flake_ref,
+        locked_url: revision.locked_url,
+      });
+      return revision;
+    } catch (error) {
+      // Between the build and its record, another command may have removed it as nobody's.
+      if (!(error instanceof NotFoundError) || attempt === maxAttempts) throw error;
+      context.onProgress(`${formatPool(address)}: the image was removed meanwhile; building again`);
+    }
+  }
 }
 
 /** Makes an image that is in the store the one that new starts of a pool use; `event` tells of it. */

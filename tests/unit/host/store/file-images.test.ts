@@ -1,5 +1,14 @@
 import assert from "node:assert/strict";
-import { mkdir, readFile, readdir, readlink, realpath, rm, writeFile } from "node:fs/promises";
+import {
+  mkdir,
+  readFile,
+  readdir,
+  readlink,
+  realpath,
+  rm,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { NotFoundError } from "../../../../src/domain/errors.ts";
@@ -103,4 +112,18 @@ test("images that are not kept are removed, and what is no image is left", async
   assert.deepEqual((await images.collect(new Set([second]))).toSorted(), [first, third]);
   assert.deepEqual((await readdir(join(roots.stateDir, "images"))).toSorted(), [second, "by-key"]);
   assert.deepEqual(await images.collect(new Set([second])), []);
+});
+
+test("the names of builds go with their images", async () => {
+  await using roots = await TemporaryRoots.make();
+  const images = await imagesWith(roots, first, second);
+  const keys = join(roots.stateDir, "images", "by-key");
+  await mkdir(keys);
+  const [kept, gone] = ["a".repeat(64), "b".repeat(64)];
+  await symlink(`../${first}`, join(keys, kept));
+  await symlink(`../${second}`, join(keys, gone));
+  // Another build is at work on its own.
+  await symlink(`../${third}`, join(keys, `.${gone}.tmp`));
+  await images.collect(new Set([first]));
+  assert.deepEqual((await readdir(keys)).toSorted(), [`.${gone}.tmp`, kept]);
 });
