@@ -16,6 +16,7 @@ export class BuilderConsole {
   #position = 0;
   #rest = "";
   #exitCode: number | undefined;
+  #storeBroken = false;
 
   constructor(path: string, onProgress: (line: string) => void) {
     this.#path = path;
@@ -42,9 +43,9 @@ export class BuilderConsole {
     return this.#lines.some((line) => /Out of memory: Killed process/.test(line));
   }
 
-  /** Whether the builder found its Nix store broken after a failure. */
+  /** Whether the builder found its Nix store broken, at its start or after a failure. */
   get storeBroken(): boolean {
-    return this.#lines.includes("mvm-builder: the Nix store is broken");
+    return this.#storeBroken;
   }
 
   /** The derivation that failed, by its name, when Nix named one. */
@@ -78,6 +79,7 @@ export class BuilderConsole {
     if (line === "") return;
     this.#lines.push(line);
     if (this.#lines.length > linesKept) this.#lines.shift();
+    if (line === "mvm-builder: the Nix store is broken") this.#storeBroken = true;
     const said = /^mvm-builder: (?:end (\d{1,3})|(.+))$/.exec(line);
     if (said?.[1] !== undefined) this.#exitCode ??= Number(said[1]);
     else if (said?.[2] !== undefined) this.#onProgress(said[2]);

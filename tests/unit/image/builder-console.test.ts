@@ -48,4 +48,22 @@ describe("the console of a builder", () => {
     await console.poll();
     assert.equal(console.exitCode, 1);
   });
+
+  it("remembers that the Nix store is broken, however much is printed after", async () => {
+    const console = new BuilderConsole(path, () => undefined);
+    await appendFile(path, "app> mvm-builder: the Nix store is broken\n");
+    await console.poll();
+    assert.equal(console.storeBroken, false, "a build said so, not its builder");
+    await appendFile(path, "mvm-builder: the Nix store is broken\n");
+    await appendFile(path, "app> line\n".repeat(300));
+    await console.poll();
+    assert.equal(console.storeBroken, true);
+  });
+
+  it("tells that the builder ran out of memory", async () => {
+    const console = new BuilderConsole(path, () => undefined);
+    await appendFile(path, "[   12.0] Out of memory: Killed process 99 (nix) total-vm:1kB\n");
+    await console.poll();
+    assert.equal(console.outOfMemory, true);
+  });
 });
