@@ -4,6 +4,7 @@ import { type InstanceAddress, parsePoolId, parseTenantId } from "../../src/doma
 import { addressOf } from "../../src/domain/instance.ts";
 import type { DesiredCounts, InstanceResources } from "../../src/domain/pool.ts";
 import { QuotaError, type QuotaName, type Quotas } from "../../src/domain/quota.ts";
+import { findTemplate } from "../../src/domain/templates.ts";
 import { NodeOperations } from "../../src/node/operations.ts";
 import { FakeHost } from "../fakes/fake-host.ts";
 import { auditEvents } from "./audit-events.ts";
@@ -112,6 +113,17 @@ for (const [quota, limit, counts, asked] of beyondScale) {
 test("a pool beyond max_pools is refused", async () => {
   const { host, node } = await tenantWith({ max_pools: 1 }, {});
   await refuses(host, "max_pools", [1, 1, 1], () => node.createPool(poolRequest("other", disk)));
+});
+
+test("a deployment whose pools would break a quota is refused before the pool is made", async () => {
+  const host = new FakeHost();
+  const node = new NodeOperations(host.context());
+  const request = { tenant, template: findTemplate("openclaw") };
+  await node.deploy(request);
+  const workers = { tenant, pool: parsePoolId("workers") };
+  await node.destroyPool(workers, { force: true, wipe: true });
+  lower(host, { max_vcpus: 7 });
+  await refuses(host, "max_vcpus", [7, 2, 6], () => node.deploy(request));
 });
 
 const beyondStart: readonly (readonly [QuotaName, number, readonly [number, number, number]])[] = [
