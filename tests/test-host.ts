@@ -85,7 +85,7 @@ async function prepare(): Promise<string> {
     label: "preparing the test host",
   });
   try {
-    await exec.run(process.execPath, [join(projectDir, "scripts", "bundle-guest.ts")], {
+    await exec.run(process.execPath, [join(projectDir, "scripts", "bundle.ts")], {
       timeoutMs: 60_000,
     });
     const roots = rootsBelow(cacheDir);

@@ -38,7 +38,7 @@ export class BuilderHost {
   }
 
   static async make(): Promise<BuilderHost> {
-    await exec.run(process.execPath, [join(projectDir, "scripts", "bundle-guest.ts")], {
+    await exec.run(process.execPath, [join(projectDir, "scripts", "bundle.ts")], {
       timeoutMs: 60_000,
     });
     await preparePayloads({
