@@ -1,6 +1,7 @@
 import { type Application, buildApplication, buildRouteMap } from "@stricli/core";
 import { addHost } from "./commands/add-host.ts";
 import { connect } from "./commands/connect.ts";
+import { deploy } from "./commands/deploy.ts";
 import { doctor } from "./commands/doctor.ts";
 import { explain } from "./commands/explain.ts";
 import { events } from "./commands/events.ts";
@@ -50,6 +51,7 @@ export function buildCommandLine(version: string): Application<CliContext> {
       add: buildRouteMap({ docs: { brief: "Prepare machines" }, routes: { host: addHost } }),
       doctor,
       new: newDeployment,
+      deploy,
       connect,
       events,
       explain,

@@ -21,6 +21,7 @@ import {
   operatorWake,
   operatorWarm,
 } from "./instances.ts";
+import { type ManifestRequest, type ManifestResult, applyManifest } from "./manifest.ts";
 import { applyNetworks, probeNetworks, verifyNetworks } from "./networks.ts";
 import { buildPool, planRollback, rollbackPool } from "./pool-images.ts";
 import { type PoolRequest, createPool, destroyPool, planScale, scalePool } from "./pools.ts";
@@ -193,6 +194,11 @@ export class NodeOperations extends NodeQueries {
 
   async deploy(request: DeployRequest): Promise<ReconcileResult> {
     return deployTemplate(this.#context, request);
+  }
+
+  /** Makes a deployment what a manifest says. */
+  async applyManifest(request: ManifestRequest): Promise<ManifestResult> {
+    return applyManifest(this.#context, request);
   }
 
   async dashboard(tenant: TenantId): Promise<Dashboard> {
