@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { run } from "@stricli/core";
+import { proposeCompletions, run } from "@stricli/core";
 import { buildCommandLine } from "./cli/app.ts";
+import { completeWord } from "./cli/completion.ts";
 import type { CliContext } from "./cli/context.ts";
 import {
   interruptedExitCode,
@@ -59,6 +60,13 @@ async function main(): Promise<void> {
       chosenExitCode = code;
     },
   };
+  const [word, ...words] = process.argv.slice(2);
+  if (word === completeWord) {
+    const found = await proposeCompletions(buildCommandLine(readVersion()), words, context);
+    // `--` alone ends the flags; proposed, it would be in the way of all else.
+    for (const { completion } of found) if (completion !== "--") out.data(completion);
+    return;
+  }
   await run(buildCommandLine(readVersion()), process.argv.slice(2), context);
   const exitCode = normalizeExitCode(streams.exitCode) || chosenExitCode;
   process.exitCode = interrupt.signal.aborted ? interruptedExitCode : exitCode;

@@ -1,5 +1,6 @@
 import { type Application, buildApplication, buildRouteMap } from "@stricli/core";
 import { addHost } from "./commands/add-host.ts";
+import { completion } from "./commands/completion.ts";
 import { connect } from "./commands/connect.ts";
 import { deploy } from "./commands/deploy.ts";
 import { doctor } from "./commands/doctor.ts";
@@ -105,6 +106,7 @@ export function buildCommandLine(version: string): Application<CliContext> {
         docs: { brief: "This machine as a node" },
         routes: { info: nodeInfo, stats: nodeStats },
       }),
+      completion,
     },
   });
   return buildApplication(root, {

@@ -1,3 +1,4 @@
+import { proposeInstances, proposeObjects, proposePools, proposeTenants } from "./completion.ts";
 import { maxNetId } from "../domain/address-plan.ts";
 import { UsageError } from "../domain/errors.ts";
 import {
@@ -44,18 +45,37 @@ export const overrideFlag: { readonly override: OptionalFlag<number> } = {
 interface OneArgument<T> {
   readonly kind: "tuple";
   readonly parameters: readonly [
-    { readonly brief: string; readonly parse: (text: string) => T; readonly placeholder: string },
+    {
+      readonly brief: string;
+      readonly parse: (text: string) => T;
+      readonly placeholder: string;
+      readonly proposeCompletions: typeof proposeTenants;
+    },
   ];
 }
 
 export const tenantArgument: OneArgument<TenantId> = {
   kind: "tuple",
-  parameters: [{ brief: "Tenant id", parse: parseTenantId, placeholder: "tenant" }],
+  parameters: [
+    {
+      brief: "Tenant id",
+      parse: parseTenantId,
+      placeholder: "tenant",
+      proposeCompletions: proposeTenants,
+    },
+  ],
 };
 
 export const poolArgument: OneArgument<PoolAddress> = {
   kind: "tuple",
-  parameters: [{ brief: "Pool address", parse: parsePoolAddress, placeholder: "tenant/pool" }],
+  parameters: [
+    {
+      brief: "Pool address",
+      parse: parsePoolAddress,
+      placeholder: "tenant/pool",
+      proposeCompletions: proposePools,
+    },
+  ],
 };
 
 /** An instance is named by its whole address or by its id alone. */
@@ -72,6 +92,7 @@ export const instanceArgument: OneArgument<InstanceName> = {
       brief: "Instance address, or its id alone",
       parse: parseInstanceName,
       placeholder: "instance",
+      proposeCompletions: proposeInstances,
     },
   ],
 };
@@ -93,6 +114,7 @@ export const objectArgument: OneArgument<ObjectName> = {
       brief: "Address of a tenant, pool or instance",
       parse: parseObjectName,
       placeholder: "address",
+      proposeCompletions: proposeObjects,
     },
   ],
 };
