@@ -11,6 +11,7 @@ import { type Dashboard, dashboard } from "./dashboard.ts";
 import { type DeployRequest, deployTemplate } from "./deploy.ts";
 import { type ExplainView, explainObject } from "./explain.ts";
 import { followEvents, lastEvents, verifyEvents } from "./events.ts";
+import { type LogRequest, followLogs } from "./follow-logs.ts";
 import {
   consoleLogs,
   execInGuest,
@@ -190,6 +191,15 @@ export class NodeOperations extends NodeQueries {
 
   async consoleLogs(address: InstanceAddress, lines: number): Promise<string[]> {
     return consoleLogs(this.#context, address, lines);
+  }
+
+  /** Hands over the last lines of a log and then each that comes, until the instance ends or the operator leaves. */
+  async followLogs(
+    address: InstanceAddress,
+    request: LogRequest,
+    onLine: (line: string) => void,
+  ): Promise<void> {
+    await followLogs(this.#context, address, request, onLine);
   }
 
   async deploy(request: DeployRequest): Promise<ReconcileResult> {

@@ -3,6 +3,7 @@ import { MvmError, UsageError } from "../../domain/errors.ts";
 import type { NodeOperations } from "../../node/operations.ts";
 import type { CliContext } from "../context.ts";
 import { renderError } from "../exit-codes.ts";
+import { pause } from "../pause.ts";
 import { dryRunFlag, wholeNumber } from "../parameters.ts";
 import { reportReconcile } from "../render-reconcile.ts";
 
@@ -86,17 +87,4 @@ async function fingerprint(path: string): Promise<string> {
     if (error instanceof Error && "code" in error) return "";
     throw error;
   }
-}
-
-/** Resolves after a time, or when the signal comes. */
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done(): void {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-    signal.addEventListener("abort", done, { once: true });
-  });
 }

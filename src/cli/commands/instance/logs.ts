@@ -11,6 +11,7 @@ interface Flags {
   readonly console: boolean;
   readonly service?: string;
   readonly lines: number;
+  readonly follow: boolean;
 }
 
 /** `mvm instance logs` */
@@ -31,11 +32,21 @@ export const instanceLogs: Command<CliContext> = buildCommand<Flags, [InstanceNa
         default: "100",
         brief: "How many lines at the most",
       },
+      follow: {
+        kind: "boolean",
+        default: false,
+        brief: "Go on with what comes, until the instance ends or Ctrl-C",
+      },
     },
   },
-  async func({ console: fromConsole, service, lines }, name) {
+  async func({ console: fromConsole, service, lines, follow }, name) {
     const node = await this.node();
     const address = await resolveInstance(node, name);
+    if (follow) {
+      const request = { console: fromConsole, service, lines };
+      await node.followLogs(address, request, (line) => this.out.data(line));
+      return;
+    }
     const text = fromConsole
       ? await node.consoleLogs(address, lines)
       : await node.logs(address, service, lines);
