@@ -2,12 +2,14 @@ import { type Command, buildCommand } from "@stricli/core";
 import { type PoolAddress, formatPool } from "../../../domain/ids.ts";
 import { confirm } from "../../confirm.ts";
 import type { CliContext } from "../../context.ts";
-import { overrideFlag, poolArgument, wipeFlag, yesFlag } from "../../parameters.ts";
+import { previewDestroy } from "../../preview-destroy.ts";
+import { dryRunFlag, overrideFlag, poolArgument, wipeFlag, yesFlag } from "../../parameters.ts";
 
 interface Flags {
   readonly force: boolean;
   readonly wipeVolumes: boolean;
   readonly yes: boolean;
+  readonly dryRun: boolean;
   readonly override?: number;
 }
 
@@ -20,12 +22,18 @@ export const poolDestroy: Command<CliContext> = buildCommand<Flags, [PoolAddress
       force: { kind: "boolean", default: false, brief: "Also when it has instances" },
       ...wipeFlag,
       ...yesFlag,
+      ...dryRunFlag,
       ...overrideFlag,
     },
   },
-  async func({ force, wipeVolumes, yes, override }, address) {
+  async func({ force, wipeVolumes, yes, dryRun, override }, address) {
     const node = await this.node();
     const { instances } = await node.pool(address);
+    if (dryRun) {
+      const pool = { kind: "pool", tenant: address.tenant, object: formatPool(address) } as const;
+      await previewDestroy(this, node, pool, wipeVolumes);
+      return;
+    }
     await confirm(this, `Destroy pool ${formatPool(address)} with ${instances} instances?`, yes);
     await node.destroyPool(address, { force, wipe: wipeVolumes, overrideMs: override });
     this.out.data(`pool ${formatPool(address)} destroyed`);
