@@ -18,6 +18,7 @@ import { requirePlatform } from "./host/setup/platform-file.ts";
 import { FileImages } from "./host/store/file-images.ts";
 import { FileLocks } from "./host/store/file-locks.ts";
 import { FileSecretStore } from "./host/store/file-secret-store.ts";
+import { FileTenantKeys } from "./host/store/file-tenant-keys.ts";
 import { FileStore } from "./host/store/file-store.ts";
 import { systemClock } from "./host/system-clock.ts";
 import { QemuVmm } from "./host/vmm/qemu/qemu-vmm.ts";
@@ -76,6 +77,7 @@ export function composeContext({
       clock: systemClock,
       by: operatorName(process.env),
     }),
+    keys: points.keys(new FileTenantKeys(roots)),
     images: new FileImages(roots),
     builder: points.builder(
       new MicrovmImageBuilder({

@@ -32,9 +32,13 @@ import { poolScale } from "./commands/pool/scale.ts";
 import { tenantCreate } from "./commands/tenant/create.ts";
 import { tenantDestroy } from "./commands/tenant/destroy.ts";
 import { tenantInfo } from "./commands/tenant/info.ts";
+import { tenantKeyGenerate } from "./commands/tenant/key-generate.ts";
+import { tenantKeyImport } from "./commands/tenant/key-import.ts";
+import { tenantKeyStatus } from "./commands/tenant/key-status.ts";
 import { tenantList } from "./commands/tenant/list.ts";
 import { tenantUpdate } from "./commands/tenant/update.ts";
 import { tenantSecretsList } from "./commands/tenant/secrets-list.ts";
+import { tenantSecretsRotate } from "./commands/tenant/secrets-rotate.ts";
 import { tenantSecretsSet } from "./commands/tenant/secrets-set.ts";
 import type { CliContext } from "./context.ts";
 import { exitCodeOf } from "./exit-codes.ts";
@@ -66,7 +70,19 @@ export function buildCommandLine(version: string): Application<CliContext> {
           destroy: tenantDestroy,
           secrets: buildRouteMap({
             docs: { brief: "Secrets of a tenant" },
-            routes: { set: tenantSecretsSet, list: tenantSecretsList },
+            routes: {
+              set: tenantSecretsSet,
+              list: tenantSecretsList,
+              rotate: tenantSecretsRotate,
+            },
+          }),
+          key: buildRouteMap({
+            docs: { brief: "The encryption key of a tenant" },
+            routes: {
+              status: tenantKeyStatus,
+              generate: tenantKeyGenerate,
+              import: tenantKeyImport,
+            },
           }),
         },
       }),

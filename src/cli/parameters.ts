@@ -138,6 +138,22 @@ export function wholeNumber(minimum: number, maximum: number): (text: string) =>
   };
 }
 
+export const replaceKeyFlag = {
+  force: { kind: "boolean", default: false, brief: "Replace a key that is there" },
+} as const;
+
+/** The flag that names a file with something secret, which is never given as an argument. */
+export function fromFileFlag(brief: string): {
+  readonly fromFile: {
+    readonly kind: "parsed";
+    readonly parse: (text: string) => string;
+    readonly brief: string;
+    readonly placeholder: string;
+  };
+} {
+  return { fromFile: { kind: "parsed", parse: String, brief, placeholder: "file" } };
+}
+
 interface OptionalFlag<T> {
   readonly kind: "parsed";
   readonly parse: (text: string) => T;

@@ -1,9 +1,10 @@
-import { readFile } from "node:fs/promises";
 import * as z from "zod";
-import { UsageError, isSystemError } from "../domain/errors.ts";
+import { UsageError } from "../domain/errors.ts";
+import { secretName } from "../domain/secret-scopes.ts";
+import { readInput } from "./read-input.ts";
 
 const maxSecretsBytes = 256 * 1024;
-const secretsSchema = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string());
+const secretsSchema = z.record(z.string().regex(secretName), z.string());
 
 /**
  * Reads secrets from a file that holds a flat JSON object of strings; `-` is standard input.
@@ -13,29 +14,12 @@ export async function readSecretsFile(
   path: string,
   stdin: AsyncIterable<unknown>,
 ): Promise<Record<string, string>> {
-  return parseSecrets(await readSecrets(stdin, path), path);
-}
-
-async function readSecrets(stdin: AsyncIterable<unknown>, path: string): Promise<string> {
-  if (path !== "-") {
-    try {
-      return await readFile(path, "utf8");
-    } catch (error) {
-      if (!isSystemError(error)) throw error;
-      throw new UsageError(`${path} cannot be read`, { cause: error });
-    }
-  }
-  let text = "";
-  for await (const chunk of stdin) {
-    text += String(chunk);
-    if (text.length > maxSecretsBytes) throw new UsageError("the secrets are longer than 256 KiB");
-  }
-  return text;
+  const bytes = await readInput(stdin, path, { what: "the secrets", maxBytes: maxSecretsBytes });
+  return parseSecrets(bytes.toString("utf8"), path);
 }
 
 /** Its errors name fields and never quote the file: what is in it is secret. */
 function parseSecrets(text: string, path: string): Record<string, string> {
-  if (text.length > maxSecretsBytes) throw new UsageError("the secrets are longer than 256 KiB");
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);

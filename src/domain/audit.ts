@@ -50,6 +50,11 @@ export type AuditEvent =
   | (Of<"Refused"> & { readonly command: string; readonly cause: string })
   | (Of<"SecretsSet"> & { readonly names: readonly string[] })
   | (Of<"SecretsGenerated"> & { readonly names: readonly string[] })
+  /** A key was put in place by hand, by what can be said of it. */
+  | (Of<"TenantKeyReplaced"> & {
+      readonly how: "generated" | "imported";
+      readonly lost: string | null;
+    })
   | (Of<"ImageBuilt"> & {
       readonly revision: string;
       readonly flake_ref: string;

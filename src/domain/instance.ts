@@ -59,6 +59,8 @@ export interface Instance {
   /** How many transitions it has gone through, its creation included; each is a line of the audit log. */
   readonly changes: number;
   readonly operation: Operation | null;
+  /** Which epoch of its tenant's secrets was on the drive of its last start; 0 before the first. */
+  readonly secrets_epoch: number;
   /** How often in a row it failed; the wait before the next start doubles with it. */
   readonly failures: number;
   /** A spare was started to be parked warm and has not served: no minimum running time holds it. */
@@ -109,6 +111,7 @@ const schema: z.ZodMiniType<Instance> = z.lazy(() =>
         step: z.string(),
       }),
     ),
+    secrets_epoch: z.int().check(z.nonnegative()),
     failures: z.int().check(z.nonnegative()),
     spare: z.boolean(),
     manual_override_until: z.nullable(z.iso.datetime()),
@@ -119,7 +122,7 @@ export const instanceForm: RecordForm<Instance> = {
   version: 2,
   schema,
   // What it went through before there was an audit log is in none.
-  migrations: { 1: (old) => ({ ...old, resources: null, changes: 0 }) },
+  migrations: { 1: (old) => ({ ...old, resources: null, changes: 0, secrets_epoch: 0 }) },
 };
 
 export function addressOf(instance: Instance): InstanceAddress {

@@ -6,6 +6,8 @@ import { type PoolId, type TenantId, parsePoolId, parseTenantId } from "./ids.ts
 import type { RecordForm } from "./record-form.ts";
 import { maxDesiredCount } from "./pool-limits.ts";
 import { type Role, parseRole } from "./roles.ts";
+import { secretScopesSchema } from "./secret-scopes-schema.ts";
+import type { SecretScope } from "./secret-scopes.ts";
 import type { ManagedBy } from "./tenant.ts";
 
 export interface InstanceResources {
@@ -63,6 +65,8 @@ export interface Pool {
   readonly critical: boolean;
   /** Until then an operator may change what a document manages, and no document overwrites it. */
   readonly override_until: string | null;
+  /** With scopes each integration gets its own secrets only; without, every instance gets all. */
+  readonly secret_scopes: readonly SecretScope[];
 }
 
 export const keptRevisions = 5;
@@ -129,6 +133,7 @@ const schema: z.ZodMiniType<Pool> = z.lazy(() =>
     pinned: z.boolean(),
     critical: z.boolean(),
     override_until: z.nullable(z.iso.datetime()),
+    secret_scopes: secretScopesSchema,
   }),
 );
 
@@ -142,6 +147,7 @@ export const poolForm: RecordForm<Pool> = {
       critical: false,
       override_until: null,
       egress: openEgress,
+      secret_scopes: [],
     }),
   },
 };

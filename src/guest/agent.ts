@@ -3,11 +3,12 @@ import { mkdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { hostname, uptime } from "node:os";
 import { join } from "node:path";
 import { describeError } from "../domain/errors.ts";
-import { guestConfigSchema } from "../protocol/guest-config.ts";
+import { type GuestConfig, guestConfigSchema } from "../protocol/guest-config.ts";
 import { type HealthReport, agentPortName } from "../protocol/guest-messages.ts";
 import { AgentPort, openVirtioPort } from "./agent-port.ts";
 import { AgentSessions } from "./agent-session.ts";
 import { guestPaths } from "./guest-paths.ts";
+import { ensureIntegrationAccounts } from "./integration-accounts.ts";
 import { Supervisor } from "./supervisor.ts";
 
 /** What init gives when it, and not the host, ends the guest. */
@@ -31,13 +32,13 @@ function crash(error: unknown): never {
   endNow();
 }
 
-function readInstanceId(): string {
+/** What the host told this guest of itself; undefined when there is no config drive, or none of use. */
+function readConfig(): GuestConfig | undefined {
   try {
-    const text = readFileSync(guestPaths.config, "utf8");
-    return guestConfigSchema.parse(JSON.parse(text)).instance_id;
+    return guestConfigSchema.parse(JSON.parse(readFileSync(guestPaths.config, "utf8")));
   } catch (error) {
     say(`no usable ${guestPaths.config}: ${describeError(error)}`.slice(0, 500));
-    return hostname();
+    return undefined;
   }
 }
 
@@ -60,6 +61,8 @@ async function main(): Promise<void> {
   writeFileSync(join(guestPaths.agentRun, "agent.pid"), String(process.pid));
   if (process.getuid?.() === 0) writeFileSync("/proc/self/oom_score_adj", "-900");
 
+  const config = readConfig();
+  ensureIntegrationAccounts(config?.integrations ?? [], guestPaths);
   const supervisor = new Supervisor(guestPaths);
   let stopping: Promise<void> | undefined;
   const stopServices = (graceMs: number): Promise<void> =>
@@ -69,7 +72,7 @@ async function main(): Promise<void> {
   const port = new AgentPort(await openVirtioPort(agentPortName));
   const sessions = new AgentSessions(port, {
     bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
-    instanceId: readInstanceId(),
+    instanceId: config?.instance_id ?? hostname(),
     health: async (): Promise<HealthReport> => ({
       services: await supervisor.report(),
       uptime_seconds: Math.floor(uptime()),

@@ -7,6 +7,9 @@ export interface GuestPaths {
   /** The agent's own notes, for root alone. */
   readonly agentRun: string;
   readonly passwd: string;
+  readonly group: string;
+  /** A folder for each integration, on the data drive. */
+  readonly integrations: string;
   readonly config: string;
 }
 
@@ -15,5 +18,7 @@ export const guestPaths: GuestPaths = {
   logs: "/var/log/mvm",
   agentRun: "/run/mvm-agent",
   passwd: "/etc/passwd",
+  group: "/etc/group",
+  integrations: "/data/integrations",
   config: "/etc/mvm-config/config.json",
 };

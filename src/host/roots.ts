@@ -75,6 +75,11 @@ export function imagesFolder(roots: Roots): string {
   return join(roots.stateDir, "images");
 }
 
+/** Where the encryption keys of tenants lie. */
+export function keysFolder(roots: Roots): string {
+  return join(roots.stateDir, "keys");
+}
+
 /** Where the run folders of all instances lie. */
 export function instanceRunRoot(roots: Roots): string {
   return join(roots.runDir, "i");

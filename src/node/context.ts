@@ -11,6 +11,7 @@ import type { Meters } from "../ports/meters.ts";
 import type { Network } from "../ports/network.ts";
 import type { SecretStore } from "../ports/secret-store.ts";
 import type { Store } from "../ports/store.ts";
+import type { TenantKeys } from "../ports/tenant-keys.ts";
 import type { Vmm } from "../ports/vmm.ts";
 
 export interface NodeSettings {
@@ -35,6 +36,7 @@ export interface NodeContext {
   readonly store: Store;
   readonly secrets: SecretStore;
   readonly audit: AuditTrail;
+  readonly keys: TenantKeys;
   readonly images: Images;
   readonly builder: ImageBuilder;
   readonly drives: Drives;

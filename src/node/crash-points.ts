@@ -4,6 +4,7 @@ import type { ImageBuilder } from "../ports/image-builder.ts";
 import type { Network } from "../ports/network.ts";
 import type { SecretStore } from "../ports/secret-store.ts";
 import type { Store } from "../ports/store.ts";
+import type { TenantKeys } from "../ports/tenant-keys.ts";
 import type { Vmm } from "../ports/vmm.ts";
 
 type Method = (...args: never[]) => Promise<unknown>;
@@ -52,6 +53,14 @@ export class CrashPoints {
 
   secrets(secrets: SecretStore): SecretStore {
     return this.#wrap(secrets, { save: () => "secrets" });
+  }
+
+  keys(keys: TenantKeys): TenantKeys {
+    return this.#wrap(keys, {
+      ensure: () => "key:made",
+      replace: () => "key:replaced",
+      remove: () => "key:removed",
+    });
   }
 
   builder(builder: ImageBuilder): ImageBuilder {

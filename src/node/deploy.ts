@@ -3,10 +3,11 @@ import { ConflictError } from "../domain/errors.ts";
 import type { TenantId } from "../domain/ids.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Template } from "../domain/templates.ts";
-import { type NodeContext, timestamp } from "./context.ts";
+import type { NodeContext } from "./context.ts";
 import { makePool } from "./pools.ts";
 import { type ReconcileResult, reconcileTenant } from "./reconcile.ts";
 import { loadTenant } from "./records.ts";
+import { ensureGeneratedSecrets } from "./secrets.ts";
 import { makeTenant } from "./tenants.ts";
 
 export interface DeployRequest {
@@ -44,7 +45,7 @@ export async function deployTemplate(
         gatewayRoutes: pool.gateway_routes,
       });
     }
-    await ensureGeneratedSecrets(context, tenant, template);
+    await ensureGeneratedSecrets(context, tenant, template.generated_secrets);
     return reconcileTenant(context, tenant);
   });
 }
@@ -90,27 +91,4 @@ function refuseOtherNetwork(request: DeployRequest, netId: number): void {
       hint: "leave --net-id and --subnet out to go on with it",
     },
   );
-}
-
-/** Makes the secrets of a template that are not there yet; one that exists is never changed. */
-async function ensureGeneratedSecrets(
-  context: NodeContext,
-  tenant: TenantId,
-  template: Template,
-): Promise<void> {
-  const stored = await context.secrets.load(tenant);
-  const missing = template.generated_secrets.filter(
-    (name) => stored?.generated[name] === undefined,
-  );
-  if (missing.length === 0) return;
-  const event = { type: "SecretsGenerated", object: tenant, names: missing } as const;
-  await context.audit.append(tenant, event);
-  await context.secrets.save(tenant, {
-    values: stored?.values ?? {},
-    generated: {
-      ...stored?.generated,
-      ...Object.fromEntries(missing.map((name) => [name, context.newToken()])),
-    },
-    updated_at: timestamp(context),
-  });
 }

@@ -6,6 +6,7 @@ import type { AuditEntry, AuditVerdict } from "../ports/audit.ts";
 import type { GuestExecRequest } from "../ports/guest-link.ts";
 import type { NetworkDifference, ProbeReport } from "../ports/network.ts";
 import type { BuildOptions } from "./actions/build.ts";
+import type { TenantKeyStatus } from "../ports/tenant-keys.ts";
 import type { NodeContext } from "./context.ts";
 import { type Dashboard, dashboard } from "./dashboard.ts";
 import { type DeployRequest, deployTemplate } from "./deploy.ts";
@@ -30,15 +31,9 @@ import { NodeQueries } from "./queries.ts";
 import type { ReconcileResult } from "./reconcile.ts";
 import { findPool, loadTenant } from "./records.ts";
 import { type InstanceStats, type NodeStats, instanceStats, nodeStats } from "./stats.ts";
-import {
-  type DestroyOptions,
-  type SecretListing,
-  type TenantRequest,
-  createTenant,
-  destroyTenant,
-  listSecrets,
-  setSecrets,
-} from "./tenants.ts";
+import { type DestroyOptions, type TenantRequest, createTenant, destroyTenant } from "./tenants.ts";
+import { type SecretsView, listSecrets, rotateSecrets, setSecrets } from "./secrets.ts";
+import { generateTenantKey, importTenantKey, tenantKeyStatus } from "./tenant-keys.ts";
 import {
   type PoolUpdate,
   type TenantUpdate,
@@ -83,8 +78,24 @@ export class NodeOperations extends NodeQueries {
     await setSecrets(this.#context, id, values, overrideMs);
   }
 
-  async secrets(id: TenantId): Promise<SecretListing[]> {
+  async secrets(id: TenantId): Promise<SecretsView> {
     return listSecrets(this.#context, id);
+  }
+
+  async rotateSecrets(id: TenantId, overrideMs?: number): Promise<SecretsView> {
+    return rotateSecrets(this.#context, id, overrideMs);
+  }
+
+  async tenantKey(id: TenantId): Promise<TenantKeyStatus> {
+    return tenantKeyStatus(this.#context, id);
+  }
+
+  async generateTenantKey(id: TenantId, force: boolean): Promise<TenantKeyStatus> {
+    return generateTenantKey(this.#context, id, force);
+  }
+
+  async importTenantKey(id: TenantId, key: Uint8Array, force: boolean): Promise<TenantKeyStatus> {
+    return importTenantKey(this.#context, id, key, force);
   }
 
   async createPool(request: PoolRequest): Promise<PoolInfo> {

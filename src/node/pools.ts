@@ -12,6 +12,7 @@ import {
 import { maxDesiredCount } from "../domain/pool-limits.ts";
 import { type QuotaExcess, QuotaError, findExcess } from "../domain/quota.ts";
 import type { Role } from "../domain/roles.ts";
+import { type SecretScope, assertSecretScopes } from "../domain/secret-scopes.ts";
 import type { Plan } from "../planner/action.ts";
 import { excessOfWanted } from "../planner/wanted.ts";
 import type { TenantRecords } from "../ports/store.ts";
@@ -35,6 +36,8 @@ export interface PoolRequest {
   readonly gatewayRoutes?: readonly GatewayRoute[];
   /** Default: open. */
   readonly egress?: EgressPolicy | undefined;
+  /** Default: none. */
+  readonly secretScopes?: readonly SecretScope[] | undefined;
 }
 
 const defaultStartTimeoutSeconds = 300;
@@ -50,6 +53,7 @@ export async function createPool(context: NodeContext, request: PoolRequest): Pr
 /** As `createPool`, for a caller that holds the tenant's lock. */
 export async function makePool(context: NodeContext, request: PoolRequest): Promise<Pool> {
   const { address } = request;
+  assertSecretScopes(request.secretScopes ?? []);
   await refuseCorrupt(context, address.tenant);
   const records = await loadTenant(context, address.tenant);
   if (records.pools.some(({ pool_id }) => pool_id === address.pool)) {
@@ -78,6 +82,7 @@ export async function makePool(context: NodeContext, request: PoolRequest): Prom
     start_timeout_seconds: request.startTimeoutSeconds ?? defaultStartTimeoutSeconds,
     gateway_routes: request.gatewayRoutes ?? [],
     egress: request.egress ?? openEgress,
+    secret_scopes: request.secretScopes ?? [],
     created_at: timestamp(context),
     revisions: [],
     pinned: false,

@@ -80,6 +80,8 @@ export async function makeTenant(context: NodeContext, request: TenantRequest): 
       object: tenant.tenant_id,
       net_id: netId,
     });
+    // Before the record: a tenant is never without its key, and a key without a tenant is its next one's.
+    await context.keys.ensure(tenant.tenant_id);
     await context.store.saveTenant(tenant);
     context.onProgress(`${tenant.tenant_id}: created with subnet ${tenantNetwork(netId).subnet}`);
     return tenant;
@@ -87,7 +89,7 @@ export async function makeTenant(context: NodeContext, request: TenantRequest): 
 }
 
 /**
- * Removes a tenant with everything it has: instances, pools, network, secrets. Data disks stay
+ * Removes a tenant with everything it has: instances, pools, network, secrets, key. Data disks stay
  * unless `wipe` is set. Begun, it is never half undone: what remains is removed the next time.
  */
 export async function destroyTenant(
@@ -124,6 +126,8 @@ export async function destroyTenant(
       object: id,
       wiped_volumes: options.wipe,
     });
+    // Before the record: what has no record has no owner who would remove it.
+    await context.keys.remove(id);
     await context.store.remove({ tenant: id });
     context.onProgress(`${id}: destroyed`);
   });
@@ -146,49 +150,6 @@ export async function collectImages(context: NodeContext): Promise<void> {
     ]);
     await context.images.collect(new Set(kept));
   });
-}
-
-/** Replaces the whole set of a tenant's own secrets; generated ones stay. They are in effect from each instance's next start. */
-export async function setSecrets(
-  context: NodeContext,
-  id: TenantId,
-  values: Readonly<Record<string, string>>,
-  overrideMs?: number,
-): Promise<void> {
-  await context.locks.withTenant(id, "setting secrets", async () => {
-    const { tenant } = await loadTenant(context, id);
-    const change = { tenant: id, object: id, command: "tenant secrets set", overrideMs };
-    const override_until = await allowChange(context, tenant, change);
-    if (override_until !== tenant.override_until) {
-      await context.store.saveTenant({ ...tenant, override_until });
-    }
-    const stored = await context.secrets.load(id);
-    const names = Object.keys(values).toSorted();
-    await context.audit.append(id, { type: "SecretsSet", object: id, names });
-    await context.secrets.save(id, {
-      values,
-      generated: stored?.generated ?? {},
-      updated_at: timestamp(context),
-    });
-  });
-}
-
-export interface SecretListing {
-  readonly name: string;
-  readonly origin: "set" | "generated";
-  readonly updated_at: string;
-}
-
-/** Names and ages of a tenant's secrets, never values. */
-export async function listSecrets(context: NodeContext, id: TenantId): Promise<SecretListing[]> {
-  await loadTenant(context, id);
-  const stored = await context.secrets.load(id);
-  if (stored === undefined) return [];
-  const list = (names: object, origin: SecretListing["origin"]): SecretListing[] =>
-    Object.keys(names).map((name) => ({ name, origin, updated_at: stored.updated_at }));
-  return [...list(stored.values, "set"), ...list(stored.generated, "generated")].toSorted((a, b) =>
-    a.name < b.name ? -1 : 1,
-  );
 }
 
 function wantedNetId(request: TenantRequest): number | undefined {

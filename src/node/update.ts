@@ -8,6 +8,11 @@ import {
   type Quotas,
   findExcess,
 } from "../domain/quota.ts";
+import {
+  type SecretScope,
+  assertSecretScopes,
+  formatSecretScope,
+} from "../domain/secret-scopes.ts";
 import type { Tenant } from "../domain/tenant.ts";
 import { usedBy } from "../planner/usage.ts";
 import { excessOfWanted } from "../planner/wanted.ts";
@@ -33,6 +38,7 @@ export interface PoolUpdate {
   readonly pinned?: boolean;
   readonly critical?: boolean;
   readonly egress?: EgressPolicy;
+  readonly secretScopes?: readonly SecretScope[];
 }
 
 export interface UpdateOptions {
@@ -87,6 +93,7 @@ export async function updatePool(
   { dryRun, overrideMs }: UpdateOptions,
 ): Promise<string[]> {
   const about = { object: formatPool(address), command: "pool update" };
+  assertSecretScopes(update.secretScopes ?? []);
   return context.locks.withTenant(address.tenant, `updating ${about.object}`, async () => {
     const records = await loadTenant(context, address.tenant);
     const pool = findPool(records, address);
@@ -124,6 +131,7 @@ function updated(pool: Pool, update: PoolUpdate): Pool {
     pinned: update.pinned ?? pool.pinned,
     critical: update.critical ?? pool.critical,
     egress: update.egress ?? pool.egress,
+    secret_scopes: update.secretScopes ?? pool.secret_scopes,
   };
 }
 
@@ -131,7 +139,16 @@ function updated(pool: Pool, update: PoolUpdate): Pool {
 function flat(pool: Pool): object {
   const { flake_ref, profile, start_timeout_seconds, pinned, critical } = pool;
   const egress = formatEgress(pool.egress);
-  const rest = { flake_ref, profile, start_timeout_seconds, pinned, critical, egress };
+  const secret_scopes = pool.secret_scopes.map(formatSecretScope).join(" ") || "none";
+  const rest = {
+    flake_ref,
+    profile,
+    start_timeout_seconds,
+    pinned,
+    critical,
+    egress,
+    secret_scopes,
+  };
   return { ...pool.instance_resources, ...rest, ...pool.runtime_policy };
 }
 

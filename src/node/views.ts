@@ -4,6 +4,7 @@ import { formatInstance, formatPool } from "../domain/ids.ts";
 import { type Instance, addressOf, imageOf, statusOf, vmmOf } from "../domain/instance.ts";
 import type { InstanceStatus } from "../domain/lifecycle.ts";
 import type { DesiredCounts, InstanceResources, Pool, RuntimePolicy } from "../domain/pool.ts";
+import type { SecretScope } from "../domain/secret-scopes.ts";
 import type { Quotas } from "../domain/quota.ts";
 import type { Revision } from "../domain/revision.ts";
 import type { Tenant } from "../domain/tenant.ts";
@@ -44,6 +45,7 @@ export interface PoolView {
   readonly critical: boolean;
   readonly override_until: string | null;
   readonly egress: EgressPolicy;
+  readonly secret_scopes: readonly SecretScope[];
   readonly revisions: readonly string[];
   readonly instances: number;
   readonly created_at: string;
@@ -126,6 +128,7 @@ export function viewPool(pool: Pool, instances: readonly Instance[]): PoolView {
     critical: pool.critical,
     override_until: pool.override_until,
     egress: pool.egress,
+    secret_scopes: pool.secret_scopes,
     revisions: pool.revisions,
     instances: instances.filter(({ pool_id }) => pool_id === pool.pool_id).length,
     created_at: pool.created_at,

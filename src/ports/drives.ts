@@ -1,6 +1,6 @@
 import type { InstanceAddress, TenantId } from "../domain/ids.ts";
+import type { SecretsFile } from "../domain/secret-scopes.ts";
 import type { GuestConfig } from "../protocol/guest-config.ts";
-import type { Secrets } from "./secret-store.ts";
 
 export interface InstanceFolders {
   /** Sockets and the secrets drive; a tmpfs of its own while the instance runs. */
@@ -19,7 +19,8 @@ export interface DriveRequest {
   readonly instance: InstanceAddress;
   readonly dataDiskMib: number;
   readonly config: GuestConfig;
-  readonly secrets: Secrets;
+  /** What lies on the secrets drive. */
+  readonly secrets: readonly SecretsFile[];
 }
 
 /** The drives of an instance besides its image. Every call is ensure-style. */

@@ -8,7 +8,12 @@ export interface StoredSecrets {
   readonly values: Secrets;
   /** What mvm made for a template. */
   readonly generated: Secrets;
+  /** When each value last changed, by name. */
+  readonly values_changed_at: Readonly<Record<string, string>>;
+  readonly generated_changed_at: Readonly<Record<string, string>>;
   readonly updated_at: string;
+  /** Raised with every change: an instance holds the epoch of its last start. */
+  readonly epoch: number;
 }
 
 export interface SecretStore {

@@ -9,6 +9,12 @@ export interface GatewayRoute {
   readonly target_port: number;
 }
 
+/** An integration of the pool that has secrets of its own, and its user in the guest. */
+export interface Integration {
+  readonly name: string;
+  readonly uid: number;
+}
+
 /** `config.json` of the config drive: what a guest is told of itself. Nothing in it is secret. */
 export interface GuestConfig {
   readonly schema_version: 1;
@@ -23,6 +29,7 @@ export interface GuestConfig {
     readonly mem_mib: number;
     readonly data_disk_mib: number;
   };
+  readonly integrations: readonly Integration[];
   readonly gateway_routes: readonly GatewayRoute[];
 }
 
@@ -40,6 +47,17 @@ export const guestConfigSchema: z.ZodMiniType<GuestConfig> = z.object({
   guest_ip: z.ipv4(),
   gateway_ip: z.ipv4(),
   resources: z.strictObject({ vcpus: count, mem_mib: count, data_disk_mib: count }),
+  integrations: z._default(
+    z
+      .array(
+        z.strictObject({
+          name: z.string().check(z.regex(/^[a-z][a-z0-9-]{0,31}$/)),
+          uid: z.int().check(z.gte(1000), z.lte(65_533)),
+        }),
+      )
+      .check(z.maxLength(16)),
+    [],
+  ),
   gateway_routes: z
     .array(
       z.strictObject({

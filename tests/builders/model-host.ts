@@ -138,6 +138,7 @@ export class ModelHost {
       changes: 1,
       state: { status: "ready" },
       operation: null,
+      secrets_epoch: 0,
       failures: 0,
       spare: false,
       manual_override_until: null,

@@ -66,6 +66,7 @@ export function aPool(id: string, overrides: PoolOverrides = {}): Pool {
     pinned: false,
     critical: false,
     override_until: null,
+    secret_scopes: [],
     ...rest,
   };
 }
@@ -118,6 +119,7 @@ export function anInstance(
     changes: 1,
     state: stateOf(status, overrides.since),
     operation: overrides.operation ?? null,
+    secrets_epoch: 0,
     failures: overrides.failures ?? (status === "failed" ? 1 : 0),
     spare: overrides.spare ?? false,
     manual_override_until: overrides.overrideUntil ?? null,

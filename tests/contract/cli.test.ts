@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile, readdir, writeFile } from "node:fs/promises";
+import { readFile, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -338,6 +338,7 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
       pinned: false,
       critical: false,
       override_until: null,
+      secret_scopes: [],
       revisions: [],
       instances: 0,
     });
@@ -397,11 +398,17 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
 
   it("secrets are shown by name and age and never by value", async () => {
     await succeeds("tenant secrets set acme --from-file -", JSON.stringify({ API_KEY: canary }));
-    const listed = (await json("tenant secrets list acme --json")) as Record<string, string>[];
+    const listed = (await json("tenant secrets list acme --json")) as {
+      epoch: number;
+      secrets: Record<string, string>[];
+      instances: unknown[];
+    };
+    assert.deepEqual(Object.keys(listed), ["epoch", "secrets", "instances"]);
     assert.deepEqual(
-      listed.map(({ name, origin }) => [name, origin]),
-      [["API_KEY", "set"]],
+      listed.secrets.map(({ name, origin, changed_at }) => [name, origin, typeof changed_at]),
+      [["API_KEY", "set", "string"]],
     );
+    assert.deepEqual([listed.epoch > 0, listed.instances], [true, []]);
     for (const command of ["tenant secrets list acme", "tenant info acme --json", "connect acme"]) {
       const { stdout, stderr } = await mvm(command);
       assert.ok(!`${stdout}${stderr}`.includes(canary), command);
@@ -414,9 +421,11 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
       JSON.stringify({ OLD: "1", SHARED: "1" }),
     );
     await succeeds("tenant secrets set acme --from-file -", JSON.stringify({ SHARED: "2" }));
-    const listed = (await json("tenant secrets list acme --json")) as { name: string }[];
+    const listed = (await json("tenant secrets list acme --json")) as {
+      secrets: { name: string }[];
+    };
     assert.deepEqual(
-      listed.map(({ name }) => name),
+      listed.secrets.map(({ name }) => name),
       ["SHARED"],
     );
   });
@@ -440,6 +449,98 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
       }
     });
   }
+
+  it("a tenant is made with a key of its own, which nothing shows", async () => {
+    const path = join(roots.stateDir, "keys", "acme.key");
+    const key = await readFile(path);
+    assert.equal(key.length, 32);
+    assert.equal((await stat(path)).mode & 0o7777, 0o600);
+    assert.equal((await stat(join(roots.stateDir, "keys"))).mode & 0o7777, 0o700);
+    const status = (await json("tenant key status acme --json")) as Record<string, unknown>;
+    assert.deepEqual(Object.keys(status), ["present", "fingerprint", "changed_at", "problem"]);
+    assert.match(String(status["fingerprint"]), /^[0-9a-f]{16}$/);
+    for (const form of [key.toString("hex"), key.toString("base64")]) {
+      assert.ok(!JSON.stringify(status).includes(form));
+    }
+    assert.ok(!key.toString("hex").includes(String(status["fingerprint"])));
+  });
+
+  it("a key that is there is replaced only by force, and the same key again is no change", async () => {
+    const path = join(roots.stateDir, "keys", "acme.key");
+    const before = await readFile(path);
+    const other = Buffer.from(before.map((byte) => byte ^ 255)).toString("hex");
+    for (const command of ["import acme --from-file -", "generate acme"]) {
+      const { exitCode, stderr } = await mvm(`tenant key ${command}`, other);
+      assert.equal(exitCode, 4, stderr);
+      assert.match(stderr, /can never be read again[^]*--force/);
+      assert.ok(!stderr.includes(other));
+    }
+    assert.deepEqual(await readFile(path), before);
+    await succeeds("tenant key import acme --from-file -", `${before.toString("hex")}\n`);
+    assert.deepEqual(await readFile(path), before);
+    const nobodyToAsk = await mvm("tenant key import acme --from-file - --force", other);
+    assert.equal(nobodyToAsk.exitCode, 2, nobodyToAsk.stderr);
+    await succeeds("tenant key import acme --from-file - --force --yes", other);
+    assert.equal((await readFile(path)).toString("hex"), other);
+    await succeeds("tenant key generate acme --force --yes");
+    assert.notEqual((await readFile(path)).toString("hex"), other);
+  });
+
+  it("what is no key is refused without a word of it", async () => {
+    for (const [content, says] of [
+      ["canary", /this is 6 bytes/],
+      ["ab".repeat(31), /this is 62 bytes/],
+      ["", /this is 0 bytes/],
+      ["canary".repeat(1000), /at most 1024 bytes/],
+    ] as const) {
+      const { exitCode, stderr } = await mvm("tenant key import acme --from-file -", content);
+      assert.equal(exitCode, 2, stderr);
+      assert.match(stderr, says);
+      assert.ok(!stderr.includes("canary"));
+    }
+  });
+
+  it("a key that was damaged is told, and never taken for one", async () => {
+    await succeeds("tenant create damaged");
+    const path = join(roots.stateDir, "keys", "damaged.key");
+    await writeFile(path, "short");
+    const { exitCode, stdout } = await mvm("tenant key status damaged");
+    assert.equal(exitCode, 1);
+    assert.match(stdout, /it has not 32 bytes/);
+    await succeeds("tenant destroy damaged --yes");
+    assert.ok(!(await readdir(join(roots.stateDir, "keys"))).includes("damaged.key"));
+  });
+
+  it("a pool's secret scopes are set, replaced and taken away", async () => {
+    const scopesOf = async (): Promise<unknown> =>
+      ((await json("pool info acme/scoped --json")) as { secret_scopes: unknown }).secret_scopes;
+    const flags = "--secret-scope telegram=BOT_TOKEN,OTHER --secret-scope worker=API_KEY";
+    await succeeds(`pool create acme/scoped --flake builtin:hello ${flags}`);
+    assert.deepEqual(await scopesOf(), [
+      { integration: "telegram", keys: ["BOT_TOKEN", "OTHER"] },
+      { integration: "worker", keys: ["API_KEY"] },
+    ]);
+    await succeeds("pool update acme/scoped --secret-scope slack=TOKEN");
+    assert.deepEqual(await scopesOf(), [{ integration: "slack", keys: ["TOKEN"] }]);
+    for (const [flags, says] of [
+      ["--secret-scope slack", /not a secret scope/],
+      ["--secret-scope a=X --secret-scope a=Y", /two secret scopes/],
+      ["--secret-scope a=X --all-secrets", /exclude each other/],
+    ] as const) {
+      const { exitCode, stderr } = await mvm(`pool update acme/scoped ${flags}`);
+      assert.equal(exitCode, 2, stderr);
+      assert.match(stderr, says);
+    }
+    await succeeds("pool update acme/scoped --all-secrets");
+    assert.deepEqual(await scopesOf(), []);
+    await succeeds("pool destroy acme/scoped --yes");
+  });
+
+  it("rotating where nothing was generated says what to do instead", async () => {
+    const { exitCode, stderr } = await mvm("tenant secrets rotate acme");
+    assert.equal(exitCode, 4);
+    assert.match(stderr, /has no secrets that mvm generated[^]*tenant secrets set/);
+  });
 
   it("eight tenants made at once get eight networks", async () => {
     const names = Array.from({ length: 8 }, (_, index) => `many-${index}`);

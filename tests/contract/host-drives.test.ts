@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 import { OperationError } from "../../src/domain/errors.ts";
 import { parseInstanceAddress, parseTenantId } from "../../src/domain/ids.ts";
+import { integrationUid, secretsFiles } from "../../src/domain/secret-scopes.ts";
 import { HostDrives } from "../../src/host/drives/host-drives.ts";
 import { HostExec } from "../../src/host/exec.ts";
 import type { DriveRequest } from "../../src/ports/drives.ts";
@@ -24,11 +25,22 @@ const config: GuestConfig = {
   guest_ip: "10.240.1.2",
   gateway_ip: "10.240.1.1",
   resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 16 },
+  integrations: [],
   gateway_routes: [],
 };
 
+function allSecrets(values: Readonly<Record<string, string>>): DriveRequest["secrets"] {
+  return secretsFiles([], values);
+}
+
 function request(changes: Partial<DriveRequest> = {}): DriveRequest {
-  return { instance, dataDiskMib: 16, config, secrets: { API_KEY: canary }, ...changes };
+  return {
+    instance,
+    dataDiskMib: 16,
+    config,
+    secrets: allSecrets({ API_KEY: canary }),
+    ...changes,
+  };
 }
 
 /** What debugfs says of a file in an image. */
@@ -77,6 +89,45 @@ describe("an instance's drives on a real host", { skip }, () => {
     assert.equal((await stat(image)).mode & 0o7777, 0o600);
   });
 
+  it("with scopes each integration's secrets are its user's alone, and there is no other file", async () => {
+    const values = { BOT_TOKEN: canary, API_KEY: "other" };
+    const scopes = [
+      { integration: "telegram", keys: ["BOT_TOKEN"] },
+      { integration: "worker", keys: ["API_KEY"] },
+    ];
+    const { secrets: image } = await drives.prepare(
+      request({ secrets: secretsFiles(scopes, values) }),
+    );
+    const names = (await inImage(image, "ls -p /"))
+      .split("\n")
+      .map((line) => line.split("/")[5])
+      .filter((name) => name !== undefined && /^\w+$/.test(name));
+    assert.deepEqual(new Set(names), new Set(["telegram", "worker"]));
+    const file = "telegram/secrets.json";
+    assert.deepEqual(JSON.parse(await inImage(image, `cat ${file}`)), { BOT_TOKEN: canary });
+    const uid = integrationUid("telegram");
+    const owner = new RegExp(`User:\\s+${uid}\\s+Group:\\s+${uid}\\b`);
+    assert.match(await inImage(image, `stat ${file}`), /Mode:\s+0400\b/);
+    assert.match(await inImage(image, `stat ${file}`), owner);
+    assert.match(await inImage(image, "stat telegram"), /Mode:\s+0500\b/);
+    assert.match(await inImage(image, "stat telegram"), owner);
+    assert.match(await inImage(image, "stat worker/secrets.json"), /User:\s+1000\b/);
+    await host.run("e2fsck", ["-fn", image], { timeoutMs: 10_000 });
+  });
+
+  it("as many secrets as scopes may name fit their drive", async () => {
+    const values = { API_KEY: "x".repeat(250 * 1024) };
+    const scopes = Array.from({ length: 16 }, (_, index) => ({
+      integration: `integration-${index}`,
+      keys: ["API_KEY"],
+    }));
+    const { secrets: image } = await drives.prepare(
+      request({ secrets: secretsFiles(scopes, values) }),
+    );
+    const last = await inImage(image, "cat integration-15/secrets.json");
+    assert.deepEqual(JSON.parse(last), values);
+  });
+
   it("secrets lie in a tmpfs of the instance's own, for root alone", async () => {
     const { secrets } = await drives.prepare(request());
     const { runDir } = drives.folders(instance);
@@ -113,7 +164,7 @@ describe("an instance's drives on a real host", { skip }, () => {
 
   it("as many secrets as may be set fit their drive", async () => {
     const large = { API_KEY: "x".repeat(250 * 1024) };
-    const { secrets } = await drives.prepare(request({ secrets: large }));
+    const { secrets } = await drives.prepare(request({ secrets: allSecrets(large) }));
     assert.deepEqual(JSON.parse(await inImage(secrets, "cat secrets.json")), large);
   });
 
@@ -138,7 +189,7 @@ describe("an instance's drives on a real host", { skip }, () => {
     const { data } = await drives.prepare(request());
     assert.ok(data !== undefined);
     await host.run("debugfs", ["-w", "-R", "mkdir kept", data], { timeoutMs: 10_000 });
-    const again = await drives.prepare(request({ secrets: { API_KEY: "new" } }));
+    const again = await drives.prepare(request({ secrets: allSecrets({ API_KEY: "new" }) }));
     assert.equal((await mountsBelow(roots.folder)).length, 1);
     assert.match(await inImage(data, "ls -p /"), /\/kept\//);
     assert.deepEqual(JSON.parse(await inImage(again.secrets, "cat secrets.json")), {

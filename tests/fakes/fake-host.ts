@@ -10,6 +10,7 @@ import type { AuditDisk } from "../../src/host/audit/audit-disk.ts";
 import { AuditLog } from "../../src/host/audit/audit-log.ts";
 import type { NodeContext } from "../../src/node/context.ts";
 import { orderedLocks } from "../../src/node/ordered-locks.ts";
+import type { DriveRequest } from "../../src/ports/drives.ts";
 import type { GuestSession } from "../../src/ports/guest-link.ts";
 import type { NetworkDifference, TenantNetworkState } from "../../src/ports/network.ts";
 import type { StoredSecrets } from "../../src/ports/secret-store.ts";
@@ -55,6 +56,10 @@ export class FakeHost {
   readonly vmms: FakeVmm[] = [];
   readonly runFolders: Set<string> = new Set();
   readonly volumes: Set<string> = new Set();
+  /** What the drives of each instance were last made from. */
+  readonly drives: Map<string, DriveRequest> = new Map();
+  /** What tells the keys of tenants apart. */
+  readonly keys: Map<string, string> = new Map();
   taps: Set<string> = new Set();
   bridges: Set<string> = new Set();
   /** TAPs that are not as they should be, whatever is applied. */
@@ -73,6 +78,8 @@ export class FakeHost {
   readonly #netIds = new Set<number>();
   readonly #images = new Set<string>();
   #lastId = 0;
+  #lastKey = 0;
+  #lastToken = 0;
   #lastPid = 1000;
 
   records(): NodeRecords {
@@ -151,7 +158,10 @@ export class FakeHost {
         remove: port("store.remove", (address) => {
           if ("instance" in address) this.#instances.delete(address.instance);
           else if ("pool" in address) this.#pools.delete(formatPool(address));
-          else this.#tenants.delete(address.tenant);
+          else {
+            this.#tenants.delete(address.tenant);
+            this.#secrets.delete(address.tenant);
+          }
         }),
         useNetId: port("store.useNetId", (netId) => {
           if (netId !== undefined) this.#netIds.add(netId);
@@ -171,6 +181,27 @@ export class FakeHost {
         clock: { nowMs: () => this.nowMs, sleep: async () => undefined },
         by: "test",
       }),
+      keys: {
+        status: port("keys.status", (tenant) => ({
+          present: this.keys.has(tenant),
+          fingerprint: this.keys.get(tenant) ?? null,
+          changed_at: null,
+          problem: null,
+        })),
+        ensure: port("keys.ensure", (tenant) => {
+          if (this.keys.has(tenant)) return false;
+          this.#lastKey += 1;
+          this.keys.set(tenant, `key ${this.#lastKey}`);
+          return true;
+        }),
+        replace: port("keys.replace", (tenant, key) => {
+          this.keys.set(tenant, fakeFingerprint(key));
+        }),
+        fingerprint: fakeFingerprint,
+        remove: port("keys.remove", (tenant) => {
+          this.keys.delete(tenant);
+        }),
+      },
       images: {
         files: port("images.files", (hash) => {
           if (!this.#images.has(hash)) throw new NotFoundError(`no image ${hash}`);
@@ -202,7 +233,9 @@ export class FakeHost {
       },
       drives: {
         folders: ({ instance }) => ({ runDir: `/run/i/${instance}`, logDir: `/log/${instance}` }),
-        prepare: port("drives.prepare", ({ instance: { instance } }) => {
+        prepare: port("drives.prepare", (request) => {
+          const { instance } = request.instance;
+          this.drives.set(instance, request);
           this.runFolders.add(instance);
           this.volumes.add(instance);
           return { config: "config", secrets: "secrets", data: "data" };
@@ -294,7 +327,10 @@ export class FakeHost {
         this.#lastId += 1;
         return parseInstanceId(`i-${this.#lastId.toString(16).padStart(8, "0")}`);
       },
-      newToken: () => "token",
+      newToken: () => {
+        this.#lastToken += 1;
+        return `token ${this.#lastToken}`;
+      },
       onProgress: () => undefined,
       signal,
     };
@@ -438,6 +474,10 @@ class FakeLocks {
 
 function plainProcess({ id, runDir, pid, startTicks }: FakeVmm): VmmProcess {
   return { id, runDir, pid, startTicks };
+}
+
+function fakeFingerprint(key: Uint8Array): string {
+  return Buffer.from(key).toString("hex");
 }
 
 function fakeRevision(edits: number, flakeRef: string, role: string): Revision {

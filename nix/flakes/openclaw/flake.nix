@@ -44,12 +44,16 @@
           $busybox mkdir -p $out/bin $out/lib
           $busybox tar -xf ${openclaw}/openclaw.tar -C $out/lib
           $busybox cp $start $out/lib/start.mjs
+          $busybox cp $secrets $out/lib/secrets.mjs
           # The guest base has Node and a shell.
           $busybox printf '#!/bin/sh\nexec /usr/bin/node %s/lib/start.mjs\n' $out >$out/bin/openclaw-start
           $busybox printf '#!/bin/sh\nexec /usr/bin/node %s/lib/node_modules/openclaw/openclaw.mjs "$@"\n' \
             $out >$out/bin/openclaw
           $busybox chmod 755 $out/bin/openclaw-start $out/bin/openclaw
-        '' { start = ./start.mjs; };
+        '' {
+          start = ./start.mjs;
+          secrets = ./secrets.mjs;
+        };
 
         # The gateway's program is part of the guest base for its role: nothing to add.
         gateway = run "openclaw-gateway" ''

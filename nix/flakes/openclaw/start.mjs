@@ -2,29 +2,31 @@
 // This process becomes OpenClaw, so that signals and the exit code are OpenClaw's own.
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { readSecrets, secretEnvironment, withSecrets } from "./secrets.mjs";
 
 const stateFolder = process.env.OPENCLAW_STATE_DIR ?? "/data/openclaw";
-const secretsFile = process.env.MVM_SECRETS_FILE ?? "/run/secrets/secrets.json";
+const secretsFolder = process.env.MVM_SECRETS_DIR ?? "/run/secrets";
 const homeFolder = join(stateFolder, "home");
 const temporaryFolder = join(stateFolder, "tmp");
 const configFile = join(stateFolder, "openclaw.json");
 const tokenName = "OPENCLAW_GATEWAY_TOKEN";
+/** What the service manager knows as an error of configuration (sysexits EX_CONFIG). */
+const configurationError = 78;
 
 for (const folder of [stateFolder, homeFolder, temporaryFolder]) {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
 }
 
-const secrets = readJson(secretsFile, {});
-if (typeof secrets[tokenName] !== "string" || secrets[tokenName] === "") {
+const secrets = orConfigurationError(() => readSecrets(secretsFolder));
+if (!secrets.byName.has(tokenName)) {
   console.error(
-    `openclaw-start: ${secretsFile} has no ${tokenName}; set it with mvm tenant secrets set`,
+    `openclaw-start: no secrets that this user may read below ${secretsFolder} have ${tokenName}; set it with mvm tenant secrets set, or name it in a secret scope of the integration "worker"`,
   );
-  // What the service manager knows as an error of configuration.
-  process.exit(78);
+  process.exit(configurationError);
 }
 
-const config = readJson(configFile, {});
-writeJson(configFile, withManagedKeys(config));
+const config = orConfigurationError(() => readConfig(configFile));
+writeJson(configFile, withSecrets(withManagedKeys(config), secrets));
 
 process.execve(
   process.execPath,
@@ -49,28 +51,21 @@ process.execve(
     OPENCLAW_DISABLE_BONJOUR: "1",
     OPENCLAW_NO_RESPAWN: "1",
     DO_NOT_TRACK: "1",
-    ...providerKeys(),
+    ...secretEnvironment(secrets),
   },
 );
 
 /** What mvm decides is set at every start; everything else in the file is the user's and is kept. */
 function withManagedKeys(config) {
-  const merged = {
+  return {
     ...config,
     gateway: {
       ...config.gateway,
       mode: "local",
       bind: "lan",
       port: 18789,
-      auth: { ...config.gateway?.auth, mode: "token", token: secretReference(tokenName) },
+      auth: { ...config.gateway?.auth, mode: "token" },
       controlUi: { enabled: true, ...config.gateway?.controlUi },
-    },
-    secrets: {
-      ...config.secrets,
-      providers: {
-        ...config.secrets?.providers,
-        vm: { source: "file", path: secretsFile, mode: "json" },
-      },
     },
     update: { ...config.update, checkOnStart: false },
     models: {
@@ -79,51 +74,30 @@ function withManagedKeys(config) {
     },
     telemetry: { ...config.telemetry, enabled: false },
   };
-  if (typeof secrets.TELEGRAM_BOT_TOKEN === "string") {
-    merged.channels = {
-      ...config.channels,
-      telegram: {
-        enabled: true,
-        ...config.channels?.telegram,
-        botToken: secretReference("TELEGRAM_BOT_TOKEN"),
-      },
-    };
-  }
-  return merged;
 }
 
-/** OpenClaw reads the value itself, from the secrets drive; it is never in its configuration. */
-function secretReference(name) {
-  return { source: "file", provider: "vm", id: `/${name}` };
-}
-
-/** Keys of model providers and tokens of channels, which OpenClaw takes from its environment by these names. */
-function providerKeys() {
-  const keys = {};
-  for (const [name, value] of Object.entries(secrets)) {
-    const known =
-      /^(?!OPENCLAW_)[A-Z][A-Z0-9_]{0,100}_(?:API_KEY|OAUTH_TOKEN|BOT_TOKEN|APP_TOKEN|SIGNING_SECRET)$/;
-    if (known.test(name) && name !== "TELEGRAM_BOT_TOKEN" && typeof value === "string") {
-      keys[name] = value;
-    }
-  }
-  return keys;
-}
-
-function readJson(path, missing) {
+function readConfig(path) {
   let text;
   try {
     text = readFileSync(path, "utf8");
   } catch (error) {
-    if (error.code === "ENOENT") return missing;
-    console.error(`openclaw-start: cannot read ${path}: ${error.message}`);
-    process.exit(78);
+    if (error.code === "ENOENT") return {};
+    throw error;
   }
   try {
     return JSON.parse(text);
+  } catch {
+    throw new Error(`${path} is not JSON`);
+  }
+}
+
+/** What cannot be read ends the service as an error of configuration, which the service manager knows. */
+function orConfigurationError(read) {
+  try {
+    return read();
   } catch (error) {
-    console.error(`openclaw-start: ${path} is not JSON: ${error.name}`);
-    process.exit(78);
+    console.error(`openclaw-start: ${error.message}`);
+    process.exit(configurationError);
   }
 }
 

@@ -33,11 +33,9 @@ import {
 /** From linux/magic.h. */
 const tmpfsMagic = 0x01021994;
 const toolTimeoutMs = 60_000;
-/** The guest base's account for workloads: its services read the secrets, as root always can. */
-const workloadUid = 1000;
-/** Room in an instance's tmpfs for its sockets and two secrets drives. */
-const runFolderMib = 16;
-const smallDriveMib = 1;
+/** Room in an instance's tmpfs for its sockets and two secrets drives: at most 16 scopes of 256 KiB, staged and as drives. */
+const runFolderMib = 24;
+const mib = 1024 * 1024;
 
 /** Makes drives as raw ext4 files with mkfs.ext4; nothing is ever mounted on the host but one tmpfs an instance. */
 export class HostDrives implements Drives {
@@ -62,19 +60,28 @@ export class HostDrives implements Drives {
     await mkdir(volumes, { recursive: true, mode: 0o700 });
     await this.#mountRunFolder(runDir, request.instance.instance);
     const config = join(volumes, "config.ext4");
-    await this.#makeSmall(config, "mvm-config", runDir, {
-      name: "config.json",
-      content: `${JSON.stringify(request.config)}\n`,
-      mode: 0o444,
-      uid: 0,
-    });
+    await this.#makeSmall(config, "mvm-config", runDir, [
+      {
+        folder: null,
+        name: "config.json",
+        content: `${JSON.stringify(request.config)}\n`,
+        mode: 0o444,
+        uid: 0,
+      },
+    ]);
     const secrets = join(runDir, "secrets.ext4");
-    await this.#makeSmall(secrets, "mvm-secrets", runDir, {
-      name: "secrets.json",
-      content: `${JSON.stringify(request.secrets)}\n`,
-      mode: 0o400,
-      uid: workloadUid,
-    });
+    await this.#makeSmall(
+      secrets,
+      "mvm-secrets",
+      runDir,
+      request.secrets.map(({ integration, uid, values }) => ({
+        folder: integration,
+        name: "secrets.json",
+        content: `${JSON.stringify(values)}\n`,
+        mode: 0o400,
+        uid,
+      })),
+    );
     const data = await this.#ensureData(volumes, request.dataDiskMib);
     return { config, secrets, data };
   }
@@ -133,22 +140,19 @@ export class HostDrives implements Drives {
     );
   }
 
-  /** Makes an ext4 of one file. What goes into it is staged in tmpfs too. */
+  /** Makes an ext4 of a few small files. What goes into it is staged in tmpfs too. */
   async #makeSmall(
     path: string,
     label: string,
     runDir: string,
-    file: { name: string; content: string; mode: number; uid: number },
+    files: readonly SmallFile[],
   ): Promise<void> {
     await assertTmpfs(runDir);
     const staging = await mkdtemp(join(runDir, ".stage-"));
     try {
-      const staged = join(staging, file.name);
-      await writeFile(staged, file.content, { mode: 0o600, flag: "wx" });
-      await chmod(staged, file.mode);
-      await chown(staged, file.uid, file.uid);
+      for (const file of files) await stage(staging, file);
       await rm(path, { force: true });
-      await makeSparse(path, smallDriveMib);
+      await makeSparse(path, smallDriveMib(files));
       await this.#exec.run(
         "mkfs.ext4",
         [
@@ -196,6 +200,33 @@ export class HostDrives implements Drives {
     await syncFolder(dirname(path));
     return path;
   }
+}
+
+/** A file of a drive: at its top, or in a folder that its user alone can enter. */
+interface SmallFile {
+  readonly folder: string | null;
+  readonly name: string;
+  readonly content: string;
+  readonly mode: number;
+  readonly uid: number;
+}
+
+async function stage(staging: string, file: SmallFile): Promise<void> {
+  const folder = file.folder === null ? staging : join(staging, file.folder);
+  if (file.folder !== null) {
+    await mkdir(folder, { mode: 0o500 });
+    await chown(folder, file.uid, file.uid);
+  }
+  const path = join(folder, file.name);
+  await writeFile(path, file.content, { mode: 0o600, flag: "wx" });
+  await chmod(path, file.mode);
+  await chown(path, file.uid, file.uid);
+}
+
+/** What the files take, and once that for the file system itself. */
+function smallDriveMib(files: readonly SmallFile[]): number {
+  const bytes = files.reduce((sum, { content }) => sum + Buffer.byteLength(content), 0);
+  return 1 + Math.floor((2 * bytes) / mib);
 }
 
 /** @throws OperationError unless the folder lies in tmpfs. */

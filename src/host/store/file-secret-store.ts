@@ -6,10 +6,16 @@ import type { SecretStore, StoredSecrets } from "../../ports/secret-store.ts";
 import { readFileIfAny, writeFileAtomic } from "../files.ts";
 import { type Roots, tenantFolder } from "../roots.ts";
 
+// A file from before there were epochs has none of it.
+const changedAt = z.record(z.string(), z.iso.datetime()).default({});
+
 const storedSchema: z.ZodType<StoredSecrets> = z.strictObject({
   values: z.record(z.string(), z.string()),
   generated: z.record(z.string(), z.string()),
+  values_changed_at: changedAt,
+  generated_changed_at: changedAt,
   updated_at: z.iso.datetime(),
+  epoch: z.number().int().nonnegative().default(1),
 });
 
 /** Keeps a tenant's secrets in its `secrets.json`, 0600: the one place on disk where they are. */

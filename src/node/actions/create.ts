@@ -31,6 +31,7 @@ export async function createInstance(
       state: { status: pool.revisions.length === 0 ? "created" : "ready" },
       changes: 1,
       operation: null,
+      secrets_epoch: 0,
       failures: 0,
       spare: false,
       manual_override_until: null,

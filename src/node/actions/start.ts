@@ -5,13 +5,16 @@ import { type Instance, addressOf, resourcesOf, statusOf, vmmOf } from "../../do
 import { assertTransition } from "../../domain/lifecycle.ts";
 import type { Pool } from "../../domain/pool.ts";
 import { roleHasConfigAndSecrets } from "../../domain/roles.ts";
+import { secretsFiles } from "../../domain/secret-scopes.ts";
 import type { Tenant } from "../../domain/tenant.ts";
+import type { StoredSecrets } from "../../ports/secret-store.ts";
 import type { DriveSpec, VmmProcess, VmmSpec } from "../../ports/vmm.ts";
 import { type NodeContext, timestamp } from "../context.ts";
 import { guestConfigOf } from "../guest-config.ts";
 import { applyNetworks, requireIsolation } from "../networks.ts";
 import { begin, loadInstance } from "../records.ts";
 import { transition } from "../transition.ts";
+import { effectiveSecrets } from "../secrets.ts";
 import { livingVmms } from "./end-vmm.ts";
 import { failInstance } from "./fail.ts";
 
@@ -51,8 +54,10 @@ export async function startInstance(
   try {
     await applyNetworks(context);
     await requireIsolation(context);
+    const secrets = await context.secrets.load(address.tenant);
+    current = { ...current, secrets_epoch: secrets?.epoch ?? 0 };
     current = await begin(context, current, "start", "drives");
-    const spec = await prepareSpec(context, records.tenant, pool, current, revision);
+    const spec = await prepareSpec(context, records.tenant, pool, current, revision, secrets);
     current = await begin(context, current, "start", "vmm");
     const process = await context.vmm.start(spec, context.signal);
     await recordRunning(context, current, process, revision);
@@ -162,17 +167,17 @@ async function prepareSpec(
   pool: Pool,
   instance: Instance,
   revision: string,
+  secrets: StoredSecrets | undefined,
 ): Promise<VmmSpec> {
   const address = addressOf(instance);
   const resources = resourcesOf(instance, pool);
   const network = instanceNetwork(tenant.net_id, instance.net_offset);
   const image = await context.images.files(revision);
-  const secrets = await context.secrets.load(tenant.tenant_id);
   const drives = await context.drives.prepare({
     instance: address,
     dataDiskMib: resources.data_disk_mib,
     config: guestConfigOf(tenant, pool, instance),
-    secrets: { ...secrets?.generated, ...secrets?.values },
+    secrets: secretsFiles(pool.secret_scopes, effectiveSecrets(secrets)),
   });
   const specs: DriveSpec[] = [{ id: "rootfs", path: image.rootfs, readOnly: true }];
   if (roleHasConfigAndSecrets(pool.role)) {

@@ -36,6 +36,8 @@ async function makePaths(): Promise<GuestPaths> {
     logs: join(folder, "logs"),
     agentRun: join(folder, "run"),
     passwd: join(folder, "passwd"),
+    group: join(folder, "group"),
+    integrations: join(folder, "integrations"),
     config: join(folder, "config.json"),
   };
   for (const path of [paths.services, paths.logs, paths.agentRun]) {

@@ -4,9 +4,14 @@ import { parseProfile } from "../../../domain/pool-limits.ts";
 import { type Role, parseRole } from "../../../domain/roles.ts";
 import type { CliContext } from "../../context.ts";
 import { type EgressFlagValues, egressFlags, egressOf } from "../../egress-flags.ts";
+import {
+  type SecretScopeFlagValues,
+  secretScopeFlags,
+  secretScopesOf,
+} from "../../secret-scope-flags.ts";
 import { jsonFlag, poolArgument, wholeNumber } from "../../parameters.ts";
 
-interface Flags extends EgressFlagValues {
+interface Flags extends EgressFlagValues, SecretScopeFlagValues {
   readonly flake: string;
   readonly profile: string;
   readonly role: Role;
@@ -55,10 +60,11 @@ export const poolCreate: Command<CliContext> = buildCommand<Flags, [PoolAddress]
         brief: "Data disk each, in MiB; 0 for none",
       },
       ...egressFlags,
+      ...secretScopeFlags,
       ...jsonFlag,
     },
   },
-  async func({ flake, profile, role, cpus, mem, dataDisk, json, ...egress }, address) {
+  async func({ flake, profile, role, cpus, mem, dataDisk, json, ...flags }, address) {
     const pool = await (
       await this.node()
     ).createPool({
@@ -66,8 +72,9 @@ export const poolCreate: Command<CliContext> = buildCommand<Flags, [PoolAddress]
       role,
       flakeRef: flake,
       profile,
-      egress: egressOf(egress),
+      egress: egressOf(flags),
       resources: { vcpus: cpus, mem_mib: mem, data_disk_mib: dataDisk },
+      secretScopes: secretScopesOf(flags),
     });
     if (json) this.out.json(pool);
     else {

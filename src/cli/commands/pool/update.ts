@@ -12,9 +12,14 @@ import {
   overrideFlag,
   poolArgument,
 } from "../../parameters.ts";
+import {
+  type SecretScopeFlagValues,
+  secretScopeFlags,
+  secretScopesOf,
+} from "../../secret-scope-flags.ts";
 import { reportChanges } from "../../render-changes.ts";
 
-interface Flags extends EgressFlagValues {
+interface Flags extends EgressFlagValues, SecretScopeFlagValues {
   readonly flake?: string;
   readonly profile?: string;
   readonly role?: string;
@@ -40,7 +45,7 @@ export const poolUpdate: Command<CliContext> = buildCommand<Flags, [PoolAddress]
   docs: {
     brief: "Change what a pool's instances are made of and how they are treated",
     fullDescription:
-      "Resources and image are in effect from each instance's next start; a data disk keeps the size it was made with. After --flake or --profile, build the image with `mvm pool build`. With --dry-run, only says what would change.",
+      "Resources, image and secret scopes are in effect from each instance's next start; a data disk keeps the size it was made with. After --flake or --profile, build the image with `mvm pool build`. With --dry-run, only says what would change.",
   },
   parameters: {
     positional: poolArgument,
@@ -67,6 +72,7 @@ export const poolUpdate: Command<CliContext> = buildCommand<Flags, [PoolAddress]
         brief: "Whether instances are made and repaired, and never stopped or parked",
       },
       ...egressFlags,
+      ...secretScopeFlags,
       ...dryRunFlag,
       ...overrideFlag,
       ...jsonFlag,
@@ -110,6 +116,7 @@ function updateOf(flags: Omit<Flags, "dryRun" | "json">): PoolUpdate {
     }),
     startTimeoutSeconds: flags.startTimeout,
     egress: egressOf(flags),
+    secretScopes: secretScopesOf(flags),
     pinned: flags.pinned,
     critical: flags.critical,
   });

@@ -10,19 +10,32 @@ export const tenantSecretsList: Command<CliContext> = buildCommand<
   [TenantId],
   CliContext
 >({
-  docs: { brief: "List names and ages of a tenant's secrets, never values" },
+  docs: {
+    brief: "List a tenant's secrets by name and age, never by value",
+    fullDescription:
+      "Shows each name and when its value last changed, the epoch of the set, and which epoch each running or paused instance holds.",
+  },
   parameters: { positional: tenantArgument, flags: jsonFlag },
   async func({ json }, tenant) {
-    const secrets = await (await this.node()).secrets(tenant);
+    const view = await (await this.node()).secrets(tenant);
     if (json) {
-      this.out.json(secrets);
+      this.out.json(view);
       return;
     }
-    const rows = secrets.map(({ name, origin, updated_at }) => [
+    const nowMs = Date.now();
+    const rows = view.secrets.map(({ name, origin, changed_at }) => [
       name,
       origin,
-      age(updated_at, Date.now()),
+      age(changed_at, nowMs),
     ]);
     this.out.data(table(["NAME", "ORIGIN", "AGE"], rows));
+    this.out.data(`\nepoch ${view.epoch}`);
+    if (view.instances.length === 0) return;
+    const held = view.instances.map(({ address, status, epoch, current }) => [
+      address,
+      status,
+      current ? String(epoch) : `${epoch} (behind until its next start)`,
+    ]);
+    this.out.data(`\n${table(["INSTANCE", "STATUS", "EPOCH"], held)}`);
   },
 });

@@ -1,7 +1,7 @@
 import { type Command, buildCommand } from "@stricli/core";
 import type { TenantId } from "../../../domain/ids.ts";
 import type { CliContext } from "../../context.ts";
-import { overrideFlag, tenantArgument } from "../../parameters.ts";
+import { fromFileFlag, overrideFlag, tenantArgument } from "../../parameters.ts";
 
 /** `mvm tenant secrets set` */
 export const tenantSecretsSet: Command<CliContext> = buildCommand<
@@ -17,12 +17,7 @@ export const tenantSecretsSet: Command<CliContext> = buildCommand<
   parameters: {
     positional: tenantArgument,
     flags: {
-      fromFile: {
-        kind: "parsed",
-        parse: String,
-        brief: "JSON file with the secrets; - for standard input",
-        placeholder: "file",
-      },
+      ...fromFileFlag("JSON file with the secrets; - for standard input"),
       ...overrideFlag,
     },
   },

@@ -94,9 +94,11 @@ function runAs(uid: number, qemuVersion: string): string[] {
 }
 
 function machineOption(platform: QemuPlatform): string {
-  if (platform.machine === "q35") return "q35,usb=off";
+  // A core of QEMU, should there ever be one, is without the guest's memory.
+  const common = "dump-guest-core=off";
+  if (platform.machine === "q35") return `q35,usb=off,${common}`;
   // Debian's kernel finds virtio-mmio devices through ACPI only.
-  return "microvm,acpi=on,rtc=on,isa-serial=on";
+  return `microvm,acpi=on,rtc=on,isa-serial=on,${common}`;
 }
 
 function kernelCommandLine(spec: VmmSpec, platform: QemuPlatform): string {

@@ -24,6 +24,11 @@ import { agentSocketPath, qemuArguments, qemuProgram, qmpSocketPath } from "./co
 import type { QemuPlatform } from "./platform.ts";
 import { QmpClient } from "./qmp-client.ts";
 
+/**
+ * A guest's memory holds its secrets. One byte is less than any core file, and the one limit that also
+ * keeps the kernel from handing a core to a program; see core(5) and `do_coredump`.
+ */
+const noCoreDump = ["--core=1:1", "--"];
 const startTimeoutMs = 20_000;
 const killTimeoutMs = 10_000;
 const pollMs = 10;
@@ -58,13 +63,17 @@ export class QemuVmm implements Vmm {
       spec.keptConsoleBytes,
     );
     const [consoleInput, logInput] = keeper.inputs;
-    const child = spawn("setpriv", ["--no-new-privs", "--", qemuProgram, ...args], {
-      env: plainEnvironment,
-      cwd: "/",
-      // A session of its own: neither Ctrl-C nor the end of this process ends the guest.
-      detached: true,
-      stdio: ["ignore", logInput, logInput, consoleInput],
-    });
+    const child = spawn(
+      "prlimit",
+      [...noCoreDump, "setpriv", "--no-new-privs", "--", qemuProgram, ...args],
+      {
+        env: plainEnvironment,
+        cwd: "/",
+        // A session of its own: neither Ctrl-C nor the end of this process ends the guest.
+        detached: true,
+        stdio: ["ignore", logInput, logInput, consoleInput],
+      },
+    );
     keeper.handOver();
     const failed = Promise.withResolvers<never>();
     child.once("error", (error) => failed.reject(error));

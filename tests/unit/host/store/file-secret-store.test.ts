@@ -14,7 +14,10 @@ const canary = "canary-7f3a9b";
 const stored = {
   values: { API_KEY: canary },
   generated: { TOKEN: "made" },
+  values_changed_at: { API_KEY: secondsAgo(60) },
+  generated_changed_at: { TOKEN: secondsAgo(0) },
   updated_at: secondsAgo(0),
+  epoch: 3,
 };
 
 test("secrets are read back as they were saved, from a file of mode 0600", async () => {
