@@ -15,6 +15,7 @@ import { LinuxBuilderNetwork } from "./host/net/builder-network.ts";
 import { LinuxNetwork } from "./host/net/linux-network.ts";
 import { type Roots, instanceRunRoot } from "./host/roots.ts";
 import { requirePlatform } from "./host/setup/platform-file.ts";
+import { isProduction, unbuiltPromises } from "./host/setup/production.ts";
 import { FileImages } from "./host/store/file-images.ts";
 import { FileLocks } from "./host/store/file-locks.ts";
 import { FileSecretStore } from "./host/store/file-secret-store.ts";
@@ -55,6 +56,7 @@ export function composeContext({
   out,
   signal,
 }: HostParts): NodeContext {
+  const production = isProduction(roots.configDir, process.env);
   const points = new CrashPoints(crashAt(process.env["MVM_CRASH_AT"], out));
   const locks = orderedLocks(new FileLocks(roots, { signal }));
   const exec = new HostExec();
@@ -65,7 +67,8 @@ export function composeContext({
       instanceRunRoot: instanceRunRoot(roots),
       bootTimeoutMs,
       buildTimeoutMs,
-      production: process.env["MVM_PRODUCTION"] === "1",
+      production,
+      unkeptPromises: production ? unbuiltPromises : [],
       startingVcpus: availableParallelism(),
       parallelActions: availableParallelism(),
     },

@@ -48,6 +48,13 @@ export class ConflictError extends MvmError {
   }
 }
 
+/** A certificate, key or signature that is not to be believed. */
+export class NotTrustedError extends MvmError {
+  constructor(message: string, options: MvmErrorOptions = {}) {
+    super("not_trusted", message, options);
+  }
+}
+
 /** This machine lacks a program, a file or a kernel feature. */
 export class HostLacksError extends MvmError {
   constructor(message: string, options: MvmErrorOptions = {}) {

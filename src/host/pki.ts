@@ -1,6 +1,12 @@
 // The X.509 library needs it and does not load it itself.
 import "reflect-metadata";
-import { randomBytes, webcrypto, X509Certificate } from "node:crypto";
+import {
+  createPrivateKey,
+  createPublicKey,
+  randomBytes,
+  webcrypto,
+  X509Certificate,
+} from "node:crypto";
 import * as x509 from "@peculiar/x509";
 
 const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
@@ -64,13 +70,66 @@ export async function issueNodeCertificate(
         x509.ExtendedKeyUsage.serverAuth,
         x509.ExtendedKeyUsage.clientAuth,
       ]),
-      new x509.SubjectAlternativeNameExtension([
-        { type: "dns", value: "node.mvm" },
-        { type: "dns", value: `${nodeId}.node.mvm` },
-      ]),
+      nodeNames(nodeId),
     ],
   });
   return { keyPem: await exportKey(keys.privateKey), certificatePem: certificate.toString("pem") };
+}
+
+/**
+ * Makes a key and a request for a certificate that says what `issueNodeCertificate` would: the CA that
+ * answers it decides. @param keyPem an earlier key, to ask for it again.
+ */
+export async function requestNodeCertificate(
+  nodeId: string,
+  keyPem: string | undefined,
+): Promise<{ readonly keyPem: string; readonly requestPem: string }> {
+  const keys =
+    keyPem === undefined
+      ? await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"])
+      : await importKeyPair(keyPem);
+  const request = await x509.Pkcs10CertificateRequestGenerator.create({
+    name: `CN=${nodeId}, OU=node, O=mvm`,
+    keys,
+    signingAlgorithm: algorithm,
+    extensions: [nodeNames(nodeId)],
+  });
+  return {
+    keyPem: keyPem ?? (await exportKey(keys.privateKey)),
+    requestPem: request.toString("pem"),
+  };
+}
+
+/** What is wrong with a text as the certificate of a CA at a time; undefined when nothing is. */
+export function authorityProblem(certificatePem: string, nowMs: number): string | undefined {
+  let certificate: X509Certificate;
+  try {
+    certificate = new X509Certificate(certificatePem);
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    return "it is no certificate in PEM form";
+  }
+  if (!certificate.ca)
+    return "it is the certificate of no CA (basicConstraints CA:TRUE is missing)";
+  const usages = new x509.X509Certificate(certificatePem).getExtension(
+    x509.KeyUsagesExtension,
+  )?.usages;
+  if (usages !== undefined && (usages & x509.KeyUsageFlags.keyCertSign) === 0) {
+    return "it may not sign certificates (keyUsage keyCertSign is missing)";
+  }
+  if (Date.parse(certificate.validTo) <= nowMs) return `it ended on ${certificate.validTo}`;
+  if (Date.parse(certificate.validFrom) > nowMs) return `it begins on ${certificate.validFrom}`;
+  return undefined;
+}
+
+/** SHA-256 of a certificate, as OpenSSL writes it. */
+export function certificateFingerprint(certificatePem: string): string {
+  return new X509Certificate(certificatePem).fingerprint256;
+}
+
+/** Whether a key is the one a certificate was made for. */
+export function isKeyOf(keyPem: string, certificatePem: string): boolean {
+  return new X509Certificate(certificatePem).checkPrivateKey(createPrivateKey(keyPem));
 }
 
 /** When a certificate ends, in milliseconds since 1970, and whether `caPem` signed it. */
@@ -83,6 +142,24 @@ export function readCertificate(
     expiresAtMs: Date.parse(certificate.validTo),
     signedByCa: certificate.verify(new X509Certificate(caPem).publicKey),
   };
+}
+
+function nodeNames(nodeId: string): x509.SubjectAlternativeNameExtension {
+  return new x509.SubjectAlternativeNameExtension([
+    { type: "dns", value: "node.mvm" },
+    { type: "dns", value: `${nodeId}.node.mvm` },
+  ]);
+}
+
+async function importKeyPair(keyPem: string): Promise<webcrypto.CryptoKeyPair> {
+  const publicPem = createPublicKey(createPrivateKey(keyPem)).export({
+    type: "spki",
+    format: "der",
+  });
+  const publicKey = await webcrypto.subtle.importKey("spki", publicPem, algorithm, true, [
+    "verify",
+  ]);
+  return { privateKey: await importKey(keyPem), publicKey };
 }
 
 function serial(): string {

@@ -28,6 +28,8 @@ export interface NodeSettings {
   readonly buildTimeoutMs: number;
   /** MVM_PRODUCTION=1: what is promised and not in place is refused. */
   readonly production: boolean;
+  /** What production promises and this node cannot keep: while there is one, nothing starts. Empty in development. */
+  readonly unkeptPromises: readonly string[];
 }
 
 /** All that the node's engine works with. It cannot tell a real host from a simulated one. */

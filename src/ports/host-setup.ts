@@ -39,10 +39,26 @@ export interface NodeInfo {
   readonly prepared: boolean;
 }
 
+/** What `mvm add host` is asked for. */
+export interface PrepareOptions {
+  /** PEM of the certificate of a CA elsewhere, whose node this becomes; else what it is, or of a development CA. */
+  readonly caCertificate?: string | undefined;
+  /** A coordinator's Ed25519 public key, 32 bytes: added to those this node believes. */
+  readonly signingKey?: Uint8Array | undefined;
+  /** Makes it a node of production for good. */
+  readonly production: boolean;
+  readonly vmm: "auto" | "firecracker" | "qemu";
+}
+
 /** Prepares this machine to be a node, and tells how it stands. */
 export interface HostSetup {
-  /** Installs and makes what is missing and leaves the rest alone. @returns what it did, a line each. */
-  prepare(signal: AbortSignal): Promise<string[]>;
+  /**
+   * Installs and makes what is missing and leaves the rest alone; one that died goes on. What cannot be
+   * done is refused before anything is changed. @returns what it did, a line each. @throws HostLacksError
+   * on a machine that cannot be a node; NotTrustedError for a CA that is none; ConflictError when this
+   * node belongs to another CA; UsageError when production lacks something that is given by a flag.
+   */
+  prepare(options: PrepareOptions, signal: AbortSignal): Promise<string[]>;
   diagnose(): Promise<Finding[]>;
   /** What is on this host without a record that owns it. */
   leaks(): Promise<Leak[]>;

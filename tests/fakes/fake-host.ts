@@ -66,6 +66,8 @@ export class FakeHost {
   readonly tampered: Set<string> = new Set();
   /** Whether MVM_PRODUCTION=1 is set. */
   production = false;
+  /** What production promises and this host cannot keep. */
+  unkeptPromises: readonly string[] = [];
   /** Instances whose guest never becomes healthy or never answers. */
   readonly deafGuests: Set<string> = new Set();
   readonly audit: MemoryAuditDisk = new MemoryAuditDisk();
@@ -143,6 +145,7 @@ export class FakeHost {
         parallelActions: 2,
         buildTimeoutMs: 60_000,
         production: this.production,
+        unkeptPromises: this.unkeptPromises,
       },
       store: {
         load: port("store.load", () => this.records()),

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ConflictError } from "../../src/domain/errors.ts";
+import { ConflictError, HostLacksError } from "../../src/domain/errors.ts";
 import { parsePoolId, parseTenantId } from "../../src/domain/ids.ts";
 import { type Instance, addressOf } from "../../src/domain/instance.ts";
 import { findTemplate } from "../../src/domain/templates.ts";
 import { deployTemplate } from "../../src/node/deploy.ts";
-import { operatorStart } from "../../src/node/instances.ts";
+import { operatorStart, operatorStop } from "../../src/node/instances.ts";
 import { createPool, scalePool } from "../../src/node/pools.ts";
 import { createTenant, destroyTenant } from "../../src/node/tenants.ts";
 import { FakeHost } from "../fakes/fake-host.ts";
@@ -120,4 +120,17 @@ test("the net id of a tenant whose record cannot be read is given to nobody", as
   assert.equal((await createTenant(node, { tenant: other })).net_id, 2);
   const third = parseTenantId("third");
   assert.equal((await createTenant(node, { tenant: third, netId: 9 })).net_id, 9);
+});
+
+test("in production nothing starts while a promise cannot be kept, and it is named", async () => {
+  const host = await deployed();
+  host.unkeptPromises = ["jail: none yet"];
+  const stopped = withStatus(host, "running");
+  await operatorStop(host.context(), addressOf(stopped));
+  await assert.rejects(operatorStart(host.context(), addressOf(stopped)), (error) => {
+    assert.ok(error instanceof HostLacksError);
+    assert.match(error.message, /jail: none yet/);
+    return true;
+  });
+  assertNothingLeaked(host, "production");
 });

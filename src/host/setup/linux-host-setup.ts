@@ -4,15 +4,30 @@ import { join } from "node:path";
 import { HostLacksError } from "../../domain/errors.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Exec } from "../../ports/exec.ts";
-import type { Finding, HostSetup, Leak, NodeInfo } from "../../ports/host-setup.ts";
+import type { Finding, HostSetup, Leak, NodeInfo, PrepareOptions } from "../../ports/host-setup.ts";
 import type { Locks } from "../../ports/locks.ts";
 import { isErrno, readFileIfAny } from "../files.ts";
 import { payloadStatus, preparePayloads } from "../payloads/prepare.ts";
 import { qemuProgram } from "../vmm/qemu/command-line.ts";
 import { probePlatform } from "../vmm/qemu/probe.ts";
-import { certificateExpiry, ensureIdentity, readNodeId } from "./identity.ts";
+import {
+  certificateExpiry,
+  checkAuthority,
+  ensureIdentity,
+  readAuthority,
+  readNodeId,
+} from "./identity.ts";
 import { type LeakScan, findLeaks } from "./leaks.ts";
 import { readPlatformIfWhole, writePlatform } from "./platform-file.ts";
+import {
+  isProduction,
+  plainSwap,
+  recordProduction,
+  requireProduction,
+  unbuiltPromises,
+} from "./production.ts";
+import { requireSupportedHost, type HostFacts } from "./supported-host.ts";
+import { listTrustedKeys, trustKey } from "./trusted-keys.ts";
 import { installPackages, missingPackages, systemPackages } from "./system-packages.ts";
 
 const gib = 1024 ** 3;
@@ -38,14 +53,20 @@ export class LinuxHostSetup implements HostSetup {
     this.#options = options;
   }
 
-  async prepare(signal: AbortSignal): Promise<string[]> {
-    if (process.getuid?.() !== 0) {
-      throw new HostLacksError("preparing a host needs root", { hint: "run it with sudo" });
-    }
+  async prepare(options: PrepareOptions, signal: AbortSignal): Promise<string[]> {
     const { roots, exec, locks, projectDir, onProgress, clock } = this.#options;
+    requireSupportedHost(await hostFacts());
+    if (options.vmm === "firecracker") {
+      throw new HostLacksError("this version has no Firecracker driver", {
+        hint: "leave --vmm out: QEMU runs on every host",
+      });
+    }
+    await this.#requireTrust(options);
     await mkdir(roots.stateDir, { recursive: true, mode: 0o755 });
     return locks.withBuild("host", "preparing the host", async () => {
-      const done: string[] = [];
+      // Somebody else may have prepared it while this one waited.
+      await this.#requireTrust(options);
+      const done = await this.#installTrust(options);
       const missing = await missingPackages(exec);
       if (missing.length > 0) {
         onProgress(`installing ${missing.join(", ")}`);
@@ -57,10 +78,38 @@ export class LinuxHostSetup implements HostSetup {
       await preparePayloads({ stateDir: roots.stateDir, projectDir, exec, onProgress, signal });
       const platform = await this.#ensurePlatform();
       done.push(`microVMs run under QEMU ${platform}`);
-      const identity = await ensureIdentity(roots.stateDir, clock.nowMs());
+      const identity = await ensureIdentity(roots.stateDir, clock.nowMs(), options.caCertificate);
       done.push(...identity.map((line) => `made: ${line}`));
+      // Last: what is recorded is strict, and this node is whole now.
+      if (options.production) {
+        await recordProduction(roots.configDir);
+        done.push("recorded: a node of production");
+        done.push(...unbuiltPromises.map((promise) => `NOT ENFORCED by this version: ${promise}`));
+      }
       return done;
     });
+  }
+
+  /** Refuses what would be refused later, before anything is installed. */
+  async #requireTrust({ caCertificate, signingKey, production }: PrepareOptions): Promise<void> {
+    const { roots, clock } = this.#options;
+    if (caCertificate !== undefined) {
+      await checkAuthority(roots.stateDir, caCertificate, clock.nowMs());
+    }
+    if (!production) return;
+    const { keys } = await listTrustedKeys(roots.configDir);
+    requireProduction({
+      hasAuthority:
+        caCertificate !== undefined || (await readAuthority(roots.stateDir)) === "external",
+      trustedKeys: keys + (signingKey === undefined ? 0 : 1),
+      plainSwap: plainSwap((await readFileIfAny("/proc/swaps")) ?? ""),
+    });
+  }
+
+  async #installTrust({ signingKey }: PrepareOptions): Promise<string[]> {
+    if (signingKey === undefined) return [];
+    const { id, path, added } = await trustKey(this.#options.roots.configDir, signingKey);
+    return added ? [`trusted: signing key ${id} in ${path}`] : [];
   }
 
   async diagnose(): Promise<Finding[]> {
@@ -101,8 +150,24 @@ export class LinuxHostSetup implements HostSetup {
         : { feature: "node id", status: "ok", detail: nodeId, fix: "" },
       await this.#certificate(),
       await this.#freeDisk(),
+      await this.#authority(),
+      await this.#signingKeys(),
       await swapFinding(),
+      await coreDumpFinding(),
       await cgroupFinding(),
+      await deviceFinding(
+        "disk encryption",
+        "/dev/mapper/control",
+        "modprobe dm_crypt",
+        "device-mapper; this version encrypts no disks yet",
+      ),
+      {
+        feature: "Firecracker",
+        status: "warning",
+        detail: "this version runs microVMs under QEMU only",
+        fix: "none yet",
+      },
+      await this.#production(),
     );
     return findings;
   }
@@ -185,6 +250,54 @@ export class LinuxHostSetup implements HostSetup {
       : { feature, status: "missing", detail: `ended ${detail}`, fix: "mvm add host" };
   }
 
+  async #authority(): Promise<Finding> {
+    const feature = "certificate authority";
+    switch (await readAuthority(this.#options.roots.stateDir)) {
+      case "none":
+        return { feature, status: "missing", detail: "none yet", fix: "mvm add host" };
+      case "development":
+        return {
+          feature,
+          status: "warning",
+          detail: "a development CA of this node's own",
+          fix: "for a fleet: mvm add host --ca ca.crt, before anything else",
+        };
+      case "external":
+        return { feature, status: "ok", detail: "a CA elsewhere", fix: "" };
+    }
+  }
+
+  async #signingKeys(): Promise<Finding> {
+    const feature = "signing keys";
+    const { keys, broken } = await listTrustedKeys(this.#options.roots.configDir);
+    if (broken.length > 0) {
+      const detail = `no key is in ${broken.join(", ")}`;
+      return { feature, status: "missing", detail, fix: `rm ${broken.join(" ")}` };
+    }
+    return keys > 0
+      ? { feature, status: "ok", detail: `${keys} coordinators are believed`, fix: "" }
+      : {
+          feature,
+          status: "warning",
+          detail: "no coordinator is believed",
+          fix: "for a fleet: mvm add host --signing-key coordinator.pub",
+        };
+  }
+
+  async #production(): Promise<Finding> {
+    const feature = "production";
+    if (!isProduction(this.#options.roots.configDir, process.env)) {
+      const detail = "a development node";
+      return { feature, status: "ok", detail, fix: "" };
+    }
+    return {
+      feature,
+      status: "missing",
+      detail: `no instance starts: this version cannot keep ${unbuiltPromises.map((promise) => promise.split(":")[0]).join(", ")}`,
+      fix: "none yet; see docs/limits.md",
+    };
+  }
+
   async #freeDisk(): Promise<Finding> {
     const feature = "disk space";
     const { stateDir } = this.#options.roots;
@@ -212,6 +325,53 @@ async function swapFinding(): Promise<Finding> {
         detail: "secrets in memory may be written to it",
         fix: "swapoff -a, or encrypt it",
       };
+}
+
+/** Core dumps of programs that mvm does not start itself, such as tools it runs, may go where nobody looks. */
+async function coreDumpFinding(): Promise<Finding> {
+  const feature = "core dumps";
+  const pattern = ((await readFileIfAny("/proc/sys/kernel/core_pattern")) ?? "").trim();
+  return {
+    feature,
+    status: "ok",
+    detail: `VMMs and mvm write none, whatever core_pattern says (${pattern})`,
+    fix: "",
+  };
+}
+
+async function deviceFinding(
+  feature: string,
+  path: string,
+  fix: string,
+  detail: string,
+): Promise<Finding> {
+  try {
+    await access(path);
+    return { feature, status: "ok", detail, fix: "" };
+  } catch (error) {
+    if (!isErrno(error, "ENOENT")) throw error;
+    return { feature, status: "warning", detail: `no ${path}: ${detail}`, fix };
+  }
+}
+
+async function hostFacts(): Promise<HostFacts> {
+  return {
+    platform: process.platform,
+    architecture: arch(),
+    isRoot: process.getuid?.() === 0,
+    osRelease: (await readFileIfAny("/etc/os-release")) ?? "",
+    hasApt: await isThere("/usr/bin/apt-get"),
+  };
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return false;
+    throw error;
+  }
 }
 
 async function cgroupFinding(): Promise<Finding> {

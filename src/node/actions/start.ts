@@ -1,5 +1,10 @@
 import { instanceNetwork, tenantNetwork, vmUid } from "../../domain/address-plan.ts";
-import { ConflictError, OperationError, describeError } from "../../domain/errors.ts";
+import {
+  ConflictError,
+  HostLacksError,
+  OperationError,
+  describeError,
+} from "../../domain/errors.ts";
 import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
 import { type Instance, addressOf, resourcesOf, statusOf, vmmOf } from "../../domain/instance.ts";
 import { assertTransition } from "../../domain/lifecycle.ts";
@@ -41,6 +46,7 @@ export async function startInstance(
     current = await transition(context, current, { ...current, state: { status: "ready" } });
   }
   assertTransition(formatInstance(address), statusOf(current), "running");
+  requirePromises(context);
   if (vmmOf(current) !== undefined || (await livingVmms(context, address)).length > 0) {
     throw new ConflictError(
       `${formatInstance(address)} has a VMM already; no second one is started`,
@@ -68,6 +74,16 @@ export async function startInstance(
     throw error;
   }
   await finishStart(context, address);
+}
+
+/** @throws HostLacksError in production, while something that it promises cannot be kept. */
+function requirePromises({ settings: { unkeptPromises } }: NodeContext): void {
+  const [first, ...others] = unkeptPromises;
+  if (first === undefined) return;
+  throw new HostLacksError(
+    `in production no instance starts while a promise cannot be kept: ${[first, ...others].join("; ")}`,
+    { hint: "see: mvm doctor" },
+  );
 }
 
 /** Waits for the guest agent of a VMM that was started, and ends the operation. */

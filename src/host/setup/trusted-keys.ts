@@ -1,0 +1,63 @@
+import { createHash } from "node:crypto";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { NotTrustedError } from "../../domain/errors.ts";
+import { parseSigningKey } from "../../domain/signing-key.ts";
+import { listFolderIfAny, readFileIfAny, writeFileAtomic } from "../files.ts";
+
+const idDigits = 16;
+
+/** A coordinator's Ed25519 public key that this node believes. */
+export interface TrustedKey {
+  /** Of the key's hash: what a file of it is named, and how people tell keys apart. */
+  readonly id: string;
+  readonly path: string;
+}
+
+/** Adds a key to those this node believes; one that is there already stays as it is, and others stay beside it. */
+export async function trustKey(
+  configDir: string,
+  key: Uint8Array,
+): Promise<TrustedKey & { readonly added: boolean }> {
+  const folder = trustedKeysFolder(configDir);
+  const id = createHash("sha256").update(key).digest("hex").slice(0, idDigits);
+  const content = `${Buffer.from(key).toString("base64")}\n`;
+  for (const { path, text } of await readKeys(folder)) {
+    if (text.trim() === content.trim()) return { id, path, added: false };
+  }
+  await mkdir(folder, { recursive: true, mode: 0o755 });
+  const path = join(folder, `${id}.pub`);
+  await writeFileAtomic(path, content, 0o644);
+  return { id, path, added: true };
+}
+
+/** How many keys this node believes, and which files beside them hold none. */
+export async function listTrustedKeys(
+  configDir: string,
+): Promise<{ readonly keys: number; readonly broken: readonly string[] }> {
+  const broken: string[] = [];
+  const files = await readKeys(trustedKeysFolder(configDir));
+  for (const { path, text } of files) {
+    try {
+      parseSigningKey(text);
+    } catch (error) {
+      if (!(error instanceof NotTrustedError)) throw error;
+      broken.push(path);
+    }
+  }
+  return { keys: files.length - broken.length, broken };
+}
+
+async function readKeys(folder: string): Promise<{ path: string; text: string }[]> {
+  const names = (await listFolderIfAny(folder)).filter((name) => /^[^.].*\.pub$/.test(name));
+  return Promise.all(
+    names.map(async (name) => {
+      const path = join(folder, name);
+      return { path, text: (await readFileIfAny(path)) ?? "" };
+    }),
+  );
+}
+
+function trustedKeysFolder(configDir: string): string {
+  return join(configDir, "trusted_keys");
+}
