@@ -1,4 +1,4 @@
-import { MvmError, describeError, type ErrorCode } from "../domain/errors.ts";
+import { MvmError, describeError, isSystemError, type ErrorCode } from "../domain/errors.ts";
 
 const exitCodes: Readonly<Record<ErrorCode, number>> = {
   failed: 1,
@@ -13,6 +13,15 @@ const exitCodes: Readonly<Record<ErrorCode, number>> = {
 /** What was to be trusted is not: a certificate, a signature, an audit log. */
 export const notTrustedExitCode: number = exitCodes.not_trusted;
 
+/** What a disk says that cannot be written is the host's trouble and no defect: what to do about it, by errno(3). */
+const diskTrouble: Readonly<Record<string, string>> = {
+  ENOSPC: "free some space; the same command goes on from here",
+  EDQUOT: "raise the disk quota; the same command goes on from here",
+  EROFS: "make the file system writable; the same command goes on from here",
+  EACCES: "let root read and write there; the same command goes on from here",
+  EIO: "look at the disk: dmesg; the same command goes on from here",
+};
+
 /** A shell gives this code to what ended by Ctrl-C. */
 export const interruptedExitCode = 130;
 
@@ -22,6 +31,8 @@ export function exitCodeOf(error: unknown): number {
 
 /** The error as a person reads it: what failed and why, then what to do next. */
 export function renderError(error: unknown): string {
+  const trouble = isSystemError(error) ? diskTrouble[error.code ?? ""] : undefined;
+  if (trouble !== undefined) return `mvm: ${describeError(error)}\n  next: ${trouble}`;
   if (!(error instanceof MvmError)) {
     const detail = error instanceof Error ? (error.stack ?? error.message) : JSON.stringify(error);
     return `mvm: this is a defect in mvm, please report it:\n${detail}`;

@@ -31,7 +31,7 @@ const firstIntegrationUid = 20_000;
 const integrationUids = 40_000;
 
 /** What is wrong with a scope; undefined when nothing is. */
-export function secretScopeProblem({ integration, keys }: SecretScope): string | undefined {
+function secretScopeProblem({ integration, keys }: SecretScope): string | undefined {
   if (!integrationName.test(integration)) return `${JSON.stringify(integration)} is no integration`;
   if (reservedNames.has(integration)) return `the guest's account ${integration} is reserved`;
   if (keys.length === 0 || keys.length > maxKeysAScope) {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ConflictError, HostLacksError } from "../../src/domain/errors.ts";
+import { ConflictError, HostLacksError, OperationError } from "../../src/domain/errors.ts";
 import { parsePoolId, parseTenantId } from "../../src/domain/ids.ts";
 import { type Instance, addressOf } from "../../src/domain/instance.ts";
 import { findTemplate } from "../../src/domain/templates.ts";
@@ -133,4 +133,20 @@ test("in production nothing starts while a promise cannot be kept, and it is nam
     return true;
   });
   assertNothingLeaked(host, "production");
+});
+
+test("a guest whose agent never answers is failed with its cause, and nothing of it is left", async () => {
+  const host = await deployed();
+  const stopped = withStatus(host, "running");
+  await operatorStop(host.context(), addressOf(stopped));
+  host.deafGuests.add(stopped.instance_id);
+  await assert.rejects(operatorStart(host.context(), addressOf(stopped)), (error) => {
+    assert.ok(error instanceof OperationError);
+    assert.match(error.message, /booted no guest agent/);
+    assert.match(error.hint ?? "", /logs .* --console/);
+    return true;
+  });
+  const failed = withStatus(host, "failed");
+  assert.equal(failed.instance_id, stopped.instance_id);
+  assertNothingLeaked(host, "a deaf guest");
 });

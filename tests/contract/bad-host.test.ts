@@ -1,0 +1,142 @@
+import assert from "node:assert/strict";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, afterEach, before, describe, it } from "node:test";
+import { HostExec } from "../../src/host/exec.ts";
+import { NetNamespace } from "../hosts/net-namespace.ts";
+import { type MvmResult, type TestRoots, emptyRoots, projectDir } from "../test-host.ts";
+
+const exec = new HostExec();
+const limits = { timeoutMs: 60_000 };
+
+/** Commands on a host that lets them down: a full or read-only disk, programs that are not there. */
+const skip = process.getuid?.() === 0 ? false : "needs root";
+describe("a host that lets commands down", { skip }, () => {
+  let roots: TestRoots;
+  let namespace: NetNamespace;
+
+  before(async () => {
+    roots = await emptyRoots();
+    namespace = await NetNamespace.make("bad-host");
+    await mkdir(roots.stateDir);
+  });
+  after(async () => {
+    await namespace[Symbol.asyncDispose]();
+    await roots[Symbol.asyncDispose]();
+  });
+
+  const mvm = (line: string): Promise<MvmResult> => roots.mvm(line.split(" "), { namespace });
+  const assertPlain = ({ stderr }: MvmResult): void => {
+    assert.ok(!/this is a defect|\n\s+at /.test(stderr), stderr);
+    assert.match(stderr, /\n {2}next: /);
+  };
+
+  describe("whose disk is full or read-only", () => {
+    const mountState = async (options: string): Promise<void> => {
+      await exec.run("mount", ["-t", "tmpfs", "-o", options, "mvm-test", roots.stateDir], limits);
+    };
+    afterEach(async () => {
+      await exec.run("umount", [roots.stateDir], limits);
+    });
+    const fill = async (): Promise<void> => {
+      await assert.rejects(writeFile(join(roots.stateDir, "filler"), Buffer.alloc(1 << 20)), {
+        code: "ENOSPC",
+      });
+    };
+
+    it("a full disk is said plainly, nothing is left, and the next command goes on", async () => {
+      await mountState("size=64k");
+      await fill();
+      const refused = await mvm("tenant create acme");
+      assert.equal(refused.exitCode, 1, refused.stderr);
+      assert.match(refused.stderr, /no space left/);
+      assertPlain(refused);
+      await rm(join(roots.stateDir, "filler"));
+      assert.deepEqual(JSON.parse((await mvm("tenant list --json")).stdout), []);
+      const made = await mvm("tenant create acme");
+      assert.equal(made.exitCode, 0, made.stderr);
+      // Full again: what is there stays whole and can be read.
+      await fill();
+      const pool = await mvm("pool create acme/web --flake builtin:hello");
+      assert.equal(pool.exitCode, 1, pool.stderr);
+      assertPlain(pool);
+      assert.equal((await mvm("tenant info acme")).exitCode, 0);
+      await rm(join(roots.stateDir, "filler"));
+      assert.deepEqual(JSON.parse((await mvm("pool list --json")).stdout), []);
+      assert.equal((await mvm("pool create acme/web --flake builtin:hello")).exitCode, 0);
+      assert.equal((await mvm("doctor --leaks")).stdout, "0 leaks\n");
+      assert.equal((await mvm("tenant destroy acme --force --yes")).exitCode, 0);
+      const left = await readdir(roots.stateDir, { recursive: true });
+      assert.deepEqual(
+        left.filter((name) => name.endsWith(".tmp")),
+        [],
+      );
+    });
+
+    it("a disk that became read-only is said plainly, and what is on it can be read", async () => {
+      await mountState("size=64k");
+      assert.equal((await mvm("tenant create acme")).exitCode, 0);
+      await exec.run("mount", ["-o", "remount,ro", roots.stateDir], limits);
+      assert.equal((await mvm("tenant info acme")).exitCode, 0);
+      const refused = await mvm("pool create acme/web --flake builtin:hello");
+      assert.equal(refused.exitCode, 1, refused.stderr);
+      assert.match(refused.stderr, /read-only file system/);
+      assertPlain(refused);
+    });
+  });
+
+  /** Runs a command in a mount namespace in which a program is not there. */
+  const without = async (program: string, line: string): Promise<MvmResult> => {
+    const script = `
+      set -e
+      for folder in /usr/sbin /usr/bin /sbin /bin; do
+        [ -e "$folder/$1" ] || continue
+        [ -L "$folder" ] && continue
+        mkdir -p "$2/upper$folder" "$2/work$folder"
+        mount -t overlay -o "lowerdir=$folder,upperdir=$2/upper$folder,workdir=$2/work$folder" overlay "$folder"
+        rm "$folder/$1"
+      done
+      shift 2
+      exec "$@"
+    `;
+    const scratch = join(roots.folder, "scratch");
+    await mkdir(scratch, { recursive: true });
+    const command = [program, scratch, join(projectDir, "bin", "mvm"), ...line.split(" ")];
+    const [enter, all] = namespace.command("unshare", [
+      "--mount",
+      "sh",
+      "-c",
+      // The scratch folder is a tmpfs: an overlay cannot lie on an overlay.
+      `mount -t tmpfs tmpfs ${scratch}\n${script}`,
+      "sh",
+      ...command,
+    ]);
+    const { exitCode, stdout, stderr } = await exec.tryRun(enter, all, {
+      ...limits,
+      env: { PATH: process.env["PATH"] ?? "", HOME: "/root", ...roots.env },
+    });
+    return { exitCode, stdout, stderr };
+  };
+
+  it("a host without nft says so, with what installs it, and leaves nothing behind", async () => {
+    assert.equal((await mvm("tenant create acme")).exitCode, 0);
+    assert.equal((await mvm("pool create acme/web --flake builtin:hello")).exitCode, 0);
+    const refused = await without("nft", "tenant destroy acme --force --yes");
+    assert.equal(refused.exitCode, 7, refused.stderr);
+    assert.match(refused.stderr, /nft is not installed/);
+    assertPlain(refused);
+    const again = await mvm("tenant destroy acme --force --yes");
+    assert.equal(again.exitCode, 0, again.stderr);
+    assert.equal((await mvm("doctor --leaks")).stdout, "0 leaks\n");
+    const links = await namespace.run("ip", ["-brief", "link"]);
+    assert.equal(links.trim().split("\n").length, 1, links);
+  });
+
+  it("without any of its programs, doctor still answers", async () => {
+    for (const program of ["nft", "qemu-system-x86_64", "mkfs.ext4", "dnsmasq"]) {
+      const { exitCode, stdout, stderr } = await without(program, "doctor --json");
+      assert.equal(exitCode, 7, `${program}: ${stderr}`);
+      assert.ok(Array.isArray(JSON.parse(stdout)), program);
+    }
+  });
+});
