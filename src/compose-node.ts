@@ -74,12 +74,14 @@ export function composeContext({
     },
     store: points.store(new FileStore(roots)),
     secrets: points.secrets(new FileSecretStore(roots)),
-    audit: new AuditLog({
-      disk: new AuditFiles(roots),
-      signer: new NodeSigner(roots.stateDir),
-      clock: systemClock,
-      by: operatorName(process.env),
-    }),
+    audit: points.audit(
+      new AuditLog({
+        disk: new AuditFiles(roots),
+        signer: new NodeSigner(roots.stateDir),
+        clock: systemClock,
+        by: operatorName(process.env),
+      }),
+    ),
     keys: points.keys(new FileTenantKeys(roots)),
     images: new FileImages(roots),
     builder: points.builder(

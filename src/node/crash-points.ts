@@ -1,4 +1,5 @@
 import { statusOf } from "../domain/instance.ts";
+import type { AuditTrail } from "../ports/audit.ts";
 import type { Drives } from "../ports/drives.ts";
 import type { ImageBuilder } from "../ports/image-builder.ts";
 import type { Network } from "../ports/network.ts";
@@ -53,6 +54,11 @@ export class CrashPoints {
 
   secrets(secrets: SecretStore): SecretStore {
     return this.#wrap(secrets, { save: () => "secrets" });
+  }
+
+  /** A line is on disk before the record that it tells of. */
+  audit(audit: AuditTrail): AuditTrail {
+    return this.#wrap(audit, { append: (_tenant, { type }) => `audit:${type}` });
   }
 
   keys(keys: TenantKeys): TenantKeys {

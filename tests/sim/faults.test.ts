@@ -11,7 +11,7 @@ import {
 } from "../../src/node/instances.ts";
 import { buildPool } from "../../src/node/pool-images.ts";
 import { scalePool } from "../../src/node/pools.ts";
-import { setSecrets } from "../../src/node/tenants.ts";
+import { setSecrets } from "../../src/node/secrets.ts";
 import { updatePool } from "../../src/node/update.ts";
 import { CrashError, FakeHost } from "../fakes/fake-host.ts";
 import { MvmError } from "../../src/domain/errors.ts";
