@@ -10,7 +10,8 @@ import { changesBetween } from "./changes.ts";
 import type { NodeContext } from "./context.ts";
 import { createPool, scalePool } from "./pools.ts";
 import { type ReconcileResult, reconcileTenant } from "./reconcile.ts";
-import { createTenant, setSecrets } from "./tenants.ts";
+import { setSecrets } from "./secrets.ts";
+import { createTenant } from "./tenants.ts";
 import { updatePool, updateTenant } from "./update.ts";
 
 export interface ManifestRequest {

@@ -114,7 +114,7 @@ test("nothing is done that cannot be written down", async () => {
   await assert.rejects(node.setSecrets(tenant, { TOKEN: "x" }), OperationError);
   await assert.rejects(node.createTenant({ tenant: parseTenantId("other") }), OperationError);
   assert.equal(JSON.stringify(host.records()), before);
-  assert.deepEqual(await node.secrets(tenant), []);
+  assert.deepEqual((await node.secrets(tenant)).secrets, []);
 });
 
 test("a refusal is a refusal also when it cannot be written down", async () => {
