@@ -4,7 +4,15 @@ import { access, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { type Shell, completionScripts, shells } from "../../../src/cli/completion.ts";
+import {
+  type Shell,
+  completionScripts,
+  proposeInstances,
+  proposeTenants,
+  shells,
+} from "../../../src/cli/completion.ts";
+import type { CliContext } from "../../../src/cli/context.ts";
+import { HostLacksError } from "../../../src/domain/errors.ts";
 import { FileStore } from "../../../src/host/store/file-store.ts";
 import { aPool, aTenant, anInstance } from "../../builders/records.ts";
 
@@ -104,4 +112,12 @@ describe("completion", () => {
   test("has nothing in its scripts that a name could change", () => {
     for (const shell of shells) assert.doesNotMatch(completionScripts[shell], /eval|compgen -W/);
   });
+});
+
+test("who may not read the records is proposed no names, and no error", async () => {
+  const context = {
+    records: () => Promise.reject(new HostLacksError("mvm needs root")),
+  } as unknown as CliContext;
+  assert.deepEqual(await proposeTenants.call(context, "ac"), []);
+  assert.deepEqual(await proposeInstances.call(context, "i-"), []);
 });
