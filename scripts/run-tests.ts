@@ -5,7 +5,8 @@ import { spec } from "node:test/reporters";
 
 /** Suites whose files share nothing run side by side; the others use the whole machine one by one. */
 const sideBySide = new Set(["unit", "sim"]);
-const fileTimeoutMs = 3_600_000;
+/** A file that hangs must not take the whole run with it. */
+const fileTimeoutMs = { sideBySide: 300_000, alone: 3_600_000 };
 
 const counts = { passed: 0, failed: 0, skipped: 0 };
 
@@ -13,7 +14,12 @@ async function runSuite(suite: string): Promise<void> {
   const files = globSync(`tests/${suite}/**/*.test.ts`).toSorted();
   if (files.length === 0) throw new Error(`tests/${suite} has no test`);
   process.stdout.write(`\n${suite}: ${files.length} files\n`);
-  const events = run({ files, concurrency: sideBySide.has(suite) ? 2 : 1, timeout: fileTimeoutMs });
+  const events = run({
+    files,
+    ...(sideBySide.has(suite)
+      ? { concurrency: 2, timeout: fileTimeoutMs.sideBySide }
+      : { concurrency: 1, timeout: fileTimeoutMs.alone }),
+  });
   events.on("test:pass", ({ details, skip, todo }) => {
     if (details.type === "suite") return;
     if (skip !== undefined || todo !== undefined) counts.skipped += 1;

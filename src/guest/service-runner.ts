@@ -89,7 +89,7 @@ export class ServiceRunner {
     this.#stopping = true;
     clearTimeout(this.#timer);
     const child = this.#child;
-    if (child?.pid === undefined) return;
+    if (child?.pid === undefined || hasEnded(child)) return;
     const pid = child.pid;
     const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
     signalGroup(pid, "SIGTERM");
@@ -180,4 +180,9 @@ export class ServiceRunner {
     this.#timer = setTimeout(() => void this.start(), this.#delayMs);
     this.#delayMs = Math.min(this.#delayMs * 2, this.#backoff.maxMs);
   }
+}
+
+/** Whether its exit was seen: nothing will tell of it again. */
+function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
 }

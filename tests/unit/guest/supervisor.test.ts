@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
@@ -8,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { NotFoundError } from "../../../src/domain/errors.ts";
 import type { GuestPaths } from "../../../src/guest/guest-paths.ts";
 import { startTicksOf } from "../../../src/guest/process-group.ts";
+import { ServiceRunner } from "../../../src/guest/service-runner.ts";
 import { Supervisor } from "../../../src/guest/supervisor.ts";
 import type { ServiceReport } from "../../../src/protocol/guest-messages.ts";
 import type { GuestService } from "../../../src/protocol/guest-service.ts";
@@ -97,6 +99,20 @@ void test("a service that crashes is started again, ever later, and says why it 
   const starts = (await readFile(join(paths.services, "../starts"), "utf8")).trim().split("\n");
   // At 0, 40, 120, 280, 440, 600 ms and the time it takes to run.
   assert.ok(starts.length >= 3 && starts.length <= 6, String(starts.length));
+});
+
+void test("a service that ended this moment is stopped already", async () => {
+  const paths = await makePaths();
+  const service = { name: "short", command: ["/bin/true"], user: "me", env: {}, port: null };
+  const runner = new ServiceRunner({ ...service, health: null, needs: [] }, paths, backoff);
+  await runner.start();
+  const { pid } = runner;
+  assert.ok(pid !== undefined);
+  // Its exit has been seen, and its last words are still waited for.
+  while (existsSync(`/proc/${pid}`)) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(runner.pid, pid);
+  const stopped = runner.stop(60_000).then(() => "stopped");
+  assert.equal(await Promise.race([stopped, sleep(2000, "still waiting")]), "stopped");
 });
 
 void test("a service with health is starting until it answers as expected, then healthy", async () => {
