@@ -40,7 +40,7 @@ for (const left of ["sources.json", "cache", "chunks"]) {
 }
 
 // The program of the host. What a command may not need is a file of its own, loaded when it is asked for.
-// It is split as ES modules and then written as CommonJS, which starts sooner: see docs/adr/0009-bundle.md.
+// It is split as ES modules and then written as CommonJS, which starts sooner: see docs/adr/0014-bundle.md.
 const host = await build({
   ...common,
   entryPoints: { main: "src/main.ts", start: "src/start.ts" },
