@@ -26,6 +26,20 @@ export type BuildOptions = Partial<BuildRequest> & {
   readonly stateDir?: string;
 };
 
+/** Makes what builds need, in `preparedDir`, unless it is there: this downloads, so it is no work for a namespace without a way out. */
+export async function prepareForBuilds(): Promise<void> {
+  await exec.run(process.execPath, [join(projectDir, "scripts", "bundle.ts")], {
+    timeoutMs: 60_000,
+  });
+  await preparePayloads({
+    stateDir: preparedDir,
+    projectDir,
+    exec,
+    onProgress: () => undefined,
+    names: ["kernel", "base", "builder"],
+  });
+}
+
 /** A state folder of a test's own, prepared for builds. */
 export class BuilderHost {
   readonly root: string;
@@ -38,16 +52,7 @@ export class BuilderHost {
   }
 
   static async make(): Promise<BuilderHost> {
-    await exec.run(process.execPath, [join(projectDir, "scripts", "bundle.ts")], {
-      timeoutMs: 60_000,
-    });
-    await preparePayloads({
-      stateDir: preparedDir,
-      projectDir,
-      exec,
-      onProgress: () => undefined,
-      names: ["kernel", "base", "builder"],
-    });
+    await prepareForBuilds();
     const host = new BuilderHost(await mkdtemp(join(tmpdir(), "mvm-image-")));
     await host.addState(host.stateDir, preparedDir);
     return host;

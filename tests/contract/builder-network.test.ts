@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BuilderLink } from "../../src/ports/builder-network.ts";
+import { prepareForBuilds } from "./builder-host.ts";
 import { NetNamespace, connect } from "../hosts/net-namespace.ts";
 import { dnsProbe, dnsServer, tcpProbe, tcpServer, udpSend, udpSink } from "../hosts/probes.ts";
 import { NetworkHost, makeGuest, makeOutside, tenantState } from "../hosts/tenant-topology.ts";
@@ -171,6 +172,7 @@ describe("the network of a builder that may use one", { skip, timeout: 400_000 }
   });
 
   it("is what a build gets that is allowed one, and no other; what a killed one left is swept", async () => {
+    await prepareForBuilds();
     assert.equal((await call("open", "b-11111111")).stderr, "");
     const output = await host.namespace.run(
       process.execPath,
