@@ -352,7 +352,6 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
       override_until: null,
       secret_scopes: [],
       revisions: [],
-      images: [],
       instances: 0,
     });
     assert.deepEqual(await json("pool list --tenant acme --json"), [{ ...info, created_at }]);
