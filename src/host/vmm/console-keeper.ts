@@ -1,9 +1,12 @@
 import { type ChildProcess, type StdioPipe, spawn } from "node:child_process";
 import { once } from "node:events";
+import { constants } from "node:fs";
+import { open } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { OperationError } from "../../domain/errors.ts";
 import { plainEnvironment } from "../exec.ts";
+import { isErrno } from "../files.ts";
 import {
   type ProcessIdentity,
   listPids,
@@ -46,6 +49,7 @@ export async function startConsoleKeeper(
   paths: readonly string[],
   keptBytes: number = defaultKeptBytes,
 ): Promise<ConsoleKeeper> {
+  for (const path of paths) await makeLog(path);
   const inputs: StdioPipe[] = paths.map(() => "pipe");
   const program = ["--eval", `(${keepConsole.toString()})()`, "--", keeperName(runDir)];
   const args = [...smallNode, ...program, String(keptBytes), ...paths];
@@ -79,6 +83,17 @@ export async function untilDrained(runDir: string): Promise<void> {
       return;
     }
     await delay(pollMs);
+  }
+}
+
+/** Makes a log that is not there, so that a reader finds it before the keeper has begun. */
+async function makeLog(path: string): Promise<void> {
+  const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
+  try {
+    await (await open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, 0o600)).close();
+  } catch (error) {
+    // A link in its place, or a full disk: the keeper writes there when it can, and a guest runs without.
+    if (!isErrno(error, "ELOOP") && !isErrno(error, "ENOSPC")) throw error;
   }
 }
 

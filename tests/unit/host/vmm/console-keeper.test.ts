@@ -61,6 +61,15 @@ test("what was printed is in the file of its own, at once and behind what was th
   assert.equal(await readFile(vmm, "utf8"), "VMM\n");
 });
 
+test("the logs are there as soon as the keeper is started", async () => {
+  await using roots = await TemporaryRoots.make();
+  const { console, vmm } = await logFolder(roots);
+  const keeper = await startConsoleKeeper(roots.runDir, [console, vmm], keptBytes);
+  assert.deepEqual(await readdir(roots.folder), ["console.log", "vmm.log"]);
+  keeper.handOver();
+  await keeper.drained();
+});
+
 test("a flood never takes more than twice what is kept, and its last lines stay", async () => {
   await using roots = await TemporaryRoots.make();
   const { console, vmm } = await logFolder(roots);
