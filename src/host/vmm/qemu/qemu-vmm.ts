@@ -145,7 +145,10 @@ export class QemuVmm implements Vmm {
     while (performance.now() < deadlineMs) {
       signal.throwIfAborted();
       const startTicks = await processStartTicks(pid);
-      if (startTicks !== undefined && (await statusOf(spec.runDir)) === "running") {
+      const status = startTicks === undefined ? undefined : await statusOf(spec.runDir);
+      // Interrupted while it was asked: whoever waits has gone.
+      signal.throwIfAborted();
+      if (startTicks !== undefined && status === "running") {
         return { id: spec.id, runDir: spec.runDir, pid, startTicks };
       }
       await delay(pollMs);
