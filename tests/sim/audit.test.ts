@@ -7,6 +7,7 @@ import { NodeOperations } from "../../src/node/operations.ts";
 import type { AuditEntry } from "../../src/ports/audit.ts";
 import { CrashError, FakeHost } from "../fakes/fake-host.ts";
 import { auditEvents } from "./audit-events.ts";
+import { helloPool } from "./hello-pool.ts";
 
 const tenant = parseTenantId("acme");
 const web = { tenant, pool: parsePoolId("web") };
@@ -15,13 +16,7 @@ async function made(): Promise<{ readonly host: FakeHost; readonly node: NodeOpe
   const host = new FakeHost();
   const node = new NodeOperations(host.context());
   await node.createTenant({ tenant });
-  await node.createPool({
-    address: web,
-    role: "worker",
-    flakeRef: "builtin:hello",
-    profile: "minimal",
-    resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 0 },
-  });
+  await node.createPool(helloPool(web));
   return { host, node };
 }
 
@@ -130,13 +125,7 @@ test("a scale waits neither for another pool's health nor for its failures", asy
   const { host, node } = await made();
   await node.scalePool(web, { running: 1 });
   const other = { tenant, pool: parsePoolId("other") };
-  await node.createPool({
-    address: other,
-    role: "worker",
-    flakeRef: "builtin:hello",
-    profile: "minimal",
-    resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 0 },
-  });
+  await node.createPool(helloPool(other));
   for (const { id } of host.living()) host.deafGuests.add(id);
   const startedMs = host.nowMs;
   const result = await node.scalePool(other, { running: 1 });
@@ -147,14 +136,9 @@ test("a scale waits neither for another pool's health nor for its failures", asy
 test("a scale of workers waits for the gateway that they wait for", async () => {
   const { host, node } = await made();
   const gateway = { tenant, pool: parsePoolId("gateways") };
-  await node.createPool({
-    address: gateway,
-    role: "gateway",
-    flakeRef: "builtin:hello",
-    profile: "minimal",
-    resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 0 },
-    desiredCounts: { running: 1, warm: 0, sleeping: 0 },
-  });
+  await node.createPool(
+    helloPool(gateway, { role: "gateway", desiredCounts: { running: 1, warm: 0, sleeping: 0 } }),
+  );
   const result = await node.scalePool(web, { running: 1 });
   assert.equal(result.converged, true);
   assert.equal(host.living().length, 2);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ConflictError, HostLacksError, OperationError } from "../../src/domain/errors.ts";
 import { parsePoolId, parseTenantId } from "../../src/domain/ids.ts";
-import { type Instance, addressOf } from "../../src/domain/instance.ts";
+import { addressOf } from "../../src/domain/instance.ts";
 import { findTemplate } from "../../src/domain/templates.ts";
 import { deployTemplate } from "../../src/node/deploy.ts";
 import { operatorStart, operatorStop } from "../../src/node/instances.ts";
@@ -10,6 +10,7 @@ import { createPool, scalePool } from "../../src/node/pools.ts";
 import { createTenant, destroyTenant } from "../../src/node/tenants.ts";
 import { FakeHost } from "../fakes/fake-host.ts";
 import { assertConverged, assertNothingLeaked } from "./checkers.ts";
+import { helloPool, withStatus } from "./hello-pool.ts";
 
 const tenant = parseTenantId("demo");
 const template = findTemplate("openclaw");
@@ -19,15 +20,6 @@ async function deployed(): Promise<FakeHost> {
   const host = new FakeHost();
   await deployTemplate(host.context(), { tenant, template });
   return host;
-}
-
-function withStatus(host: FakeHost, status: string): Instance {
-  const found = host
-    .records()
-    .tenants.flatMap(({ instances }) => instances)
-    .find(({ state }) => state.status === status);
-  assert.ok(found, `no ${status} instance`);
-  return found;
 }
 
 test("a warm instance is not started a second time", async () => {
@@ -71,13 +63,7 @@ test("nothing is made or removed beside a record that cannot be read", async () 
   host.corrupt.push({ path: "/state/tenants/demo/pools/other/pool.json", problem: "cut off" });
   const bridges = new Set(host.bridges);
   await assert.rejects(
-    createPool(host.context(), {
-      address: { tenant, pool: parsePoolId("other") },
-      role: "worker",
-      flakeRef: "builtin:hello",
-      profile: "minimal",
-      resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 0 },
-    }),
+    createPool(host.context(), helloPool({ tenant, pool: parsePoolId("other") })),
     /cut off/,
   );
   await assert.rejects(

@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { NotFoundError } from "../../src/domain/errors.ts";
 import { parseInstanceId, parsePoolId, parseTenantId } from "../../src/domain/ids.ts";
-import { type Instance, addressOf } from "../../src/domain/instance.ts";
+import { addressOf } from "../../src/domain/instance.ts";
 import { NodeOperations } from "../../src/node/operations.ts";
 import { FakeHost } from "../fakes/fake-host.ts";
+import { helloPool, withStatus } from "./hello-pool.ts";
 
 const tenant = parseTenantId("acme");
 const web = { tenant, pool: parsePoolId("web") };
@@ -13,24 +14,11 @@ async function made(): Promise<{ readonly host: FakeHost; readonly node: NodeOpe
   const host = new FakeHost();
   const node = new NodeOperations(host.context());
   await node.createTenant({ tenant, quotas: { max_running: 2 } });
-  await node.createPool({
-    address: web,
-    role: "worker",
-    flakeRef: "builtin:hello",
-    profile: "minimal",
-    resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 1024 },
-  });
+  await node.createPool(
+    helloPool(web, { resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 1024 } }),
+  );
   await node.scalePool(web, { running: 1, warm: 1 });
   return { host, node };
-}
-
-function withStatus(host: FakeHost, status: string): Instance {
-  const found = host
-    .records()
-    .tenants.flatMap(({ instances }) => instances)
-    .find(({ state }) => state.status === status);
-  assert.ok(found, `no ${status} instance`);
-  return found;
 }
 
 test("a pool is explained by what is wanted, what is there, its quotas and its last events", async () => {
@@ -97,13 +85,7 @@ test("what an operator, a minimum and a quota hold back is said with its end", a
 test("an instance that waits is explained by what holds its pool, and not by what holds another", async () => {
   const { host, node } = await made();
   const other = { tenant, pool: parsePoolId("other") };
-  await node.createPool({
-    address: other,
-    role: "worker",
-    flakeRef: "builtin:hello",
-    profile: "minimal",
-    resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 0 },
-  });
+  await node.createPool(helloPool(other));
   const warm = withStatus(host, "warm");
   await node.stopInstance(addressOf(warm));
   host.nowMs += 3_600_000;

@@ -7,6 +7,7 @@ import { QuotaError } from "../../src/domain/quota.ts";
 import { NodeOperations } from "../../src/node/operations.ts";
 import { FakeHost } from "../fakes/fake-host.ts";
 import { auditEvents } from "./audit-events.ts";
+import { helloPool } from "./hello-pool.ts";
 
 const tenant = parseTenantId("acme");
 const web = { tenant, pool: parsePoolId("web") };
@@ -21,13 +22,9 @@ async function made(managed_by: "local" | "document" = "local"): Promise<{
   const host = new FakeHost();
   const node = new NodeOperations(host.context());
   await node.createTenant({ tenant });
-  await node.createPool({
-    address: web,
-    role: "worker",
-    flakeRef: "builtin:hello",
-    profile: "minimal",
-    resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 1024 },
-  });
+  await node.createPool(
+    helloPool(web, { resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 1024 } }),
+  );
   await node.scalePool(web, { running: 1 });
   const [records] = host.records().tenants;
   assert.ok(records);

@@ -7,6 +7,7 @@ import { deployTemplate } from "../../src/node/deploy.ts";
 import { tenantNetworkState } from "../../src/node/networks.ts";
 import { createPool, scalePool } from "../../src/node/pools.ts";
 import { FakeHost } from "../fakes/fake-host.ts";
+import { helloPool } from "./hello-pool.ts";
 
 const tenant = parseTenantId("demo");
 const extra = { tenant, pool: parsePoolId("extra") };
@@ -18,14 +19,12 @@ async function deployed(): Promise<FakeHost> {
 }
 
 async function addPool(host: FakeHost): Promise<void> {
-  await createPool(host.context(), {
-    address: extra,
-    role: "worker",
-    flakeRef: "builtin:hello",
-    profile: "minimal",
-    resources: { vcpus: 1, mem_mib: 256, data_disk_mib: 0 },
-    egress: egressPolicy({ mode: "allow", cidrs: [], domains: ["a.example"], ports: [443] }),
-  });
+  await createPool(
+    host.context(),
+    helloPool(extra, {
+      egress: egressPolicy({ mode: "allow", cidrs: [], domains: ["a.example"], ports: [443] }),
+    }),
+  );
 }
 
 test("in production nothing starts while the network is not in place, and what is missing is named", async () => {

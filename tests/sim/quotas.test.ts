@@ -8,6 +8,7 @@ import { findTemplate } from "../../src/domain/templates.ts";
 import { NodeOperations } from "../../src/node/operations.ts";
 import { FakeHost } from "../fakes/fake-host.ts";
 import { auditEvents } from "./audit-events.ts";
+import { helloPool, withStatus } from "./hello-pool.ts";
 
 const tenant = parseTenantId("acme");
 const web = { tenant, pool: parsePoolId("web") };
@@ -31,22 +32,11 @@ function poolRequest(
   id: string,
   resources: InstanceResources,
 ): Parameters<NodeOperations["createPool"]>[0] {
-  return {
-    address: { tenant, pool: parsePoolId(id) },
-    role: "worker",
-    flakeRef: "builtin:hello",
-    profile: "minimal",
-    resources,
-  };
+  return helloPool({ tenant, pool: parsePoolId(id) }, { resources });
 }
 
 function instanceWith(host: FakeHost, status: string): InstanceAddress {
-  const found = host
-    .records()
-    .tenants.flatMap(({ instances }) => instances)
-    .find(({ state }) => state.status === status);
-  assert.ok(found, `no ${status} instance`);
-  return addressOf(found);
+  return addressOf(withStatus(host, status));
 }
 
 /** Expects a refusal that names the quota, its limit, what is used and what was asked, in words and in the audit log. */
