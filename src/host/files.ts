@@ -1,6 +1,6 @@
 // Its promises by this name, not as `node:fs/promises`: so a bundle loads them when they are used, and
 // the reading of records uses none.
-import { createReadStream, promises } from "node:fs";
+import { type Stats, createReadStream, promises } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
 /** Whether an error is the named error of the operating system, such as `ENOENT`. */
@@ -69,6 +69,16 @@ export async function syncFolder(path: string): Promise<void> {
 export async function readFileIfAny(path: string): Promise<string | undefined> {
   try {
     return await promises.readFile(path, "utf8");
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return undefined;
+    throw error;
+  }
+}
+
+/** What a path leads to, or undefined when there is nothing. */
+export async function statIfAny(path: string): Promise<Stats | undefined> {
+  try {
+    return await promises.stat(path);
   } catch (error) {
     if (isErrno(error, "ENOENT")) return undefined;
     throw error;

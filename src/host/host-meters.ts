@@ -1,9 +1,9 @@
-import { readFile, stat, statfs } from "node:fs/promises";
+import { readFile, statfs } from "node:fs/promises";
 import { availableParallelism, loadavg } from "node:os";
 import type { InstanceAddress } from "../domain/ids.ts";
 import type { DiskUse, HostUse, Meters, ProcessUse, Traffic } from "../ports/meters.ts";
 import type { VmmProcess } from "../ports/vmm.ts";
-import { isErrno } from "./files.ts";
+import { statIfAny } from "./files.ts";
 import { isAlive, processUse } from "./processes.ts";
 import { type Roots, dataDiskPath } from "./roots.ts";
 
@@ -27,16 +27,12 @@ export class HostMeters implements Meters {
   }
 
   async dataDisk(instance: InstanceAddress): Promise<DiskUse | undefined> {
-    try {
-      const { size, blocks } = await stat(dataDiskPath(this.#roots, instance));
-      return {
-        size_mib: Math.round(size / mib),
-        allocated_mib: Math.round((blocks * blockBytes) / mib),
-      };
-    } catch (error) {
-      if (isErrno(error, "ENOENT")) return undefined;
-      throw error;
-    }
+    const disk = await statIfAny(dataDiskPath(this.#roots, instance));
+    if (disk === undefined) return undefined;
+    return {
+      size_mib: Math.round(disk.size / mib),
+      allocated_mib: Math.round((disk.blocks * blockBytes) / mib),
+    };
   }
 
   async traffic(tap: string): Promise<Traffic | undefined> {

@@ -3,7 +3,13 @@ import { mkdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import * as z from "zod";
-import { isErrno, listFolderIfAny, readFileIfAny, writeFileAtomic } from "../host/files.ts";
+import {
+  isErrno,
+  listFolderIfAny,
+  readFileIfAny,
+  statIfAny,
+  writeFileAtomic,
+} from "../host/files.ts";
 
 /** `builds/<build-id>/build.json`: written before anything else of a build exists. */
 export interface BuildRecord {
@@ -105,13 +111,9 @@ async function copyEnd(source: string, target: string, maxBytes: number): Promis
 
 /** A build makes its folder and then writes its record into it: a folder without one may be a moment old. */
 async function isNew(folder: string): Promise<boolean> {
-  try {
-    return Date.now() - (await stat(folder)).mtimeMs < recordWithinMs;
-  } catch (error) {
-    // It was removed since it was listed.
-    if (isErrno(error, "ENOENT")) return false;
-    throw error;
-  }
+  // Nothing is there when it was removed since it was listed.
+  const found = await statIfAny(folder);
+  return found !== undefined && Date.now() - found.mtimeMs < recordWithinMs;
 }
 
 async function isOwned(text: string): Promise<boolean> {

@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { createWriteStream } from "node:fs";
-import { mkdir, open, rename, rm, stat, utimes } from "node:fs/promises";
+import { mkdir, open, rename, rm, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
 import { NotFoundError, OperationError, UsageError } from "../domain/errors.ts";
-import { isErrno, listFolderIfAny, syncFolder } from "../host/files.ts";
+import { isErrno, listFolderIfAny, statIfAny, syncFolder } from "../host/files.ts";
 import type { Download } from "../ports/download.ts";
 import type { FlakeSource } from "./flake-source.ts";
 import { narHash } from "./nar.ts";
@@ -72,10 +72,11 @@ export class GithubFlakes {
     const wanted = parseRef(flakeRef);
     const commit = await this.#commitOf(wanted, signal);
     const folder = join(this.#options.folder, `${wanted.owner}-${wanted.repo}-${commit}`);
-    if (!(await isFolder(folder))) await this.#fetch(wanted, commit, folder, signal);
+    if ((await statIfAny(folder))?.isDirectory() !== true)
+      await this.#fetch(wanted, commit, folder, signal);
     const now = new Date(this.#options.nowMs());
     await utimes(folder, now, now);
-    if (!(await isFile(join(folder, "flake.nix")))) {
+    if ((await statIfAny(join(folder, "flake.nix")))?.isFile() !== true) {
       throw new NotFoundError(`${wanted.owner}/${wanted.repo} has no flake.nix at ${commit}`);
     }
     const hash = wanted.narHash === undefined ? undefined : await narHash(folder);
@@ -94,7 +95,9 @@ export class GithubFlakes {
     for (const name of await listFolderIfAny(this.#options.folder)) {
       const path = join(this.#options.folder, name);
       const unfinished = name.startsWith(unfinishedPrefix);
-      const ageMs = this.#options.nowMs() - (await modifiedMs(path));
+      // Somebody else may have removed it since it was listed: it is as new as can be then.
+      const modifiedMs = (await statIfAny(path))?.mtimeMs ?? Number.POSITIVE_INFINITY;
+      const ageMs = this.#options.nowMs() - modifiedMs;
       if (ageMs < (unfinished ? unfinishedAgeMs : keptMs)) continue;
       if (remove) await rm(path, { recursive: true, force: true });
       if (unfinished) found.push(`unfinished flake source ${name}`);
@@ -237,33 +240,5 @@ async function renameUnlessThere(tree: string, place: string): Promise<void> {
     await rename(tree, place);
   } catch (error) {
     if (!isErrno(error, "ENOTEMPTY") && !isErrno(error, "EEXIST")) throw error;
-  }
-}
-
-async function isFolder(path: string): Promise<boolean> {
-  try {
-    return (await stat(path)).isDirectory();
-  } catch (error) {
-    if (isErrno(error, "ENOENT")) return false;
-    throw error;
-  }
-}
-
-async function isFile(path: string): Promise<boolean> {
-  try {
-    return (await stat(path)).isFile();
-  } catch (error) {
-    if (isErrno(error, "ENOENT")) return false;
-    throw error;
-  }
-}
-
-async function modifiedMs(path: string): Promise<number> {
-  try {
-    return (await stat(path)).mtimeMs;
-  } catch (error) {
-    // Somebody else removed it since it was listed: it is as new as can be.
-    if (isErrno(error, "ENOENT")) return Number.POSITIVE_INFINITY;
-    throw error;
   }
 }

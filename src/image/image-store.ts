@@ -16,6 +16,7 @@ import { OperationError } from "../domain/errors.ts";
 import { parseRevision, type Revision, type RevisionFile } from "../domain/revision.ts";
 import {
   isErrno,
+  statIfAny,
   listFolderIfAny,
   readFileIfAny,
   sha256OfFile,
@@ -61,7 +62,7 @@ export class ImageStore {
       ["rootfs.ext4", rootfs],
     ];
     for (const [name, file] of expected) {
-      if ((await sizeOf(join(folder, name))) !== file.sizeBytes) return undefined;
+      if ((await statIfAny(join(folder, name)))?.size !== file.sizeBytes) return undefined;
     }
     return revision;
   }
@@ -155,15 +156,6 @@ export async function linkOrCopy(source: string, target: string): Promise<void> 
 
 async function describeFile(path: string): Promise<RevisionFile> {
   return { sha256: await sha256OfFile(path), sizeBytes: (await stat(path)).size };
-}
-
-async function sizeOf(path: string): Promise<number | undefined> {
-  try {
-    return (await stat(path)).size;
-  } catch (error) {
-    if (isErrno(error, "ENOENT")) return undefined;
-    throw error;
-  }
 }
 
 async function syncFile(path: string): Promise<void> {

@@ -1,7 +1,7 @@
 import { mkdir, open, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import type { TenantId } from "../domain/ids.ts";
-import { isErrno, listFolderIfAny } from "../host/files.ts";
+import { isErrno, listFolderIfAny, statIfAny } from "../host/files.ts";
 import type { Exec } from "../ports/exec.ts";
 import { makeScratchDisk } from "./ext4.ts";
 
@@ -83,12 +83,9 @@ export class StoreDisks {
     const disks: { readonly path: string; readonly usedMs: number }[] = [];
     for (const file of await listFolderIfAny(this.#folder)) {
       const path = join(this.#folder, file);
-      try {
-        disks.push({ path, usedMs: (await stat(path)).mtimeMs });
-      } catch (error) {
-        // A build took it.
-        if (!isErrno(error, "ENOENT")) throw error;
-      }
+      const found = await statIfAny(path);
+      // Nothing is there when a build took it.
+      if (found !== undefined) disks.push({ path, usedMs: found.mtimeMs });
     }
     const oldestFirst = disks.toSorted((left, right) => left.usedMs - right.usedMs);
     for (const { path } of oldestFirst.slice(0, Math.max(0, disks.length - maxDisks))) {

@@ -1,4 +1,4 @@
-import { readdir, stat } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { instanceNetwork, tenantNetwork } from "../../domain/address-plan.ts";
 import { type Instance, vmmOf } from "../../domain/instance.ts";
@@ -7,7 +7,7 @@ import type { ImageBuilder } from "../../ports/image-builder.ts";
 import type { Network } from "../../ports/network.ts";
 import type { NodeRecords, Store } from "../../ports/store.ts";
 import type { Vmm } from "../../ports/vmm.ts";
-import { isErrno, listFolderIfAny } from "../files.ts";
+import { isErrno, listFolderIfAny, statIfAny } from "../files.ts";
 import { mountPoints } from "../mounts.ts";
 import { type Roots, instanceRunRoot, tenantsFolder } from "../roots.ts";
 
@@ -122,13 +122,8 @@ async function leakedTemporaryFiles(folder: string): Promise<Leak[]> {
   for (const name of await list(folder, true)) {
     if (!name.endsWith(".tmp")) continue;
     const path = join(folder, name);
-    try {
-      const { mtimeMs } = await stat(path);
-      if (Date.now() - mtimeMs < 60_000) continue;
-    } catch (error) {
-      if (isErrno(error, "ENOENT")) continue;
-      throw error;
-    }
+    const found = await statIfAny(path);
+    if (found === undefined || Date.now() - found.mtimeMs < 60_000) continue;
     leaks.push({ kind: "temporary-file", name: path, detail: "its writer died" });
   }
   return leaks;
