@@ -3,6 +3,7 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { table } from "../src/cli/output.ts";
 import { commandLine } from "./command-line.ts";
 import { planner } from "./planner.ts";
 import type { Benchmark, Result, Samples } from "./samples.ts";
@@ -32,7 +33,7 @@ function build(): void {
   if (built.status !== 0) throw new Error(`the build failed: ${built.stderr}`);
 }
 
-function table(results: readonly Result[]): string {
+function tableOf(results: readonly Result[]): string {
   const rows = results.map(({ name, value, unit, bar, ok }) => [
     ok ? "ok" : "MISSED",
     name,
@@ -40,18 +41,7 @@ function table(results: readonly Result[]): string {
     `${bar} ${unit}`,
     measures[name] ?? "",
   ]);
-  const all = [["", "NAME", "VALUE", "BAR", "IS"], ...rows];
-  const widths = [0, 1, 2, 3].map((column) =>
-    Math.max(...all.map((row) => row[column]?.length ?? 0)),
-  );
-  return all
-    .map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join("  ")
-        .trimEnd(),
-    )
-    .join("\n");
+  return table(["", "NAME", "VALUE", "BAR", "IS"], rows);
 }
 
 async function main(): Promise<void> {
@@ -84,7 +74,7 @@ async function main(): Promise<void> {
     results.push(...measured.results.filter(({ name }) => isChosen(name)));
     for (const name of names) if (isChosen(name)) samples[name] = measured.samples;
   }
-  console.log(values.json ? JSON.stringify({ results, samples }) : table(results));
+  console.log(values.json ? JSON.stringify({ results, samples }) : tableOf(results));
   if (results.some(({ ok }) => !ok)) process.exitCode = 1;
 }
 
