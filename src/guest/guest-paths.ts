@@ -1,4 +1,4 @@
-import { guestServicesFolder } from "../protocol/guest-service.ts";
+import { guestServicesFolder } from "../domain/guest-service.ts";
 
 /** Where the agent finds and keeps things; tests put folders of their own in their place. */
 export interface GuestPaths {

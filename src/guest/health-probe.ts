@@ -1,4 +1,4 @@
-import type { GuestService } from "../protocol/guest-service.ts";
+import type { GuestService } from "../domain/guest-service.ts";
 
 const probeTimeoutMs = 5000;
 const maxBodyBytes = 64 * 1024;

@@ -4,7 +4,7 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describeError } from "../domain/errors.ts";
 import type { ServiceReport } from "../protocol/guest-messages.ts";
-import type { GuestService } from "../protocol/guest-service.ts";
+import type { GuestService } from "../domain/guest-service.ts";
 import { findAccount } from "./accounts.ts";
 import type { GuestPaths } from "./guest-paths.ts";
 import { probeService } from "./health-probe.ts";

@@ -1,12 +1,12 @@
 import { copyFile, chmod, mkdir, readdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HostLacksError } from "../domain/errors.ts";
+import { type GuestService, guestServicesFolder } from "../domain/guest-service.ts";
 import type { Role } from "../domain/roles.ts";
 import { isErrno } from "../host/files.ts";
 import type { Exec } from "../ports/exec.ts";
 import { makeExt4 } from "./ext4.ts";
 import { writeInitramfs } from "./initramfs.ts";
-import type { ServiceDefinition } from "./services.ts";
 import { plainModes } from "./tree.ts";
 
 /** Where things are that every image is made of. */
@@ -29,7 +29,7 @@ const mountPoints: readonly string[] = [
   "root",
   "var/log/mvm",
   "etc/mvm-config",
-  "etc/mvm/services",
+  guestServicesFolder,
   "nix/store",
 ];
 
@@ -58,7 +58,7 @@ export async function writeRootfs(
     readonly tree: string;
     readonly image: string;
     readonly role: Role;
-    readonly services: readonly ServiceDefinition[];
+    readonly services: readonly GuestService[];
     readonly signal?: AbortSignal;
   },
 ): Promise<void> {
@@ -67,7 +67,7 @@ export async function writeRootfs(
   await layGuestBase(exec, places, { tree, role: options.role, ...signalOption });
   for (const service of options.services) {
     const text = `${JSON.stringify(service, null, 2)}\n`;
-    const path = join(tree, "etc/mvm/services", `${service.name}.json`);
+    const path = join(tree, guestServicesFolder, `${service.name}.json`);
     await writeFile(path, text);
     await chmod(path, 0o644);
   }

@@ -1,18 +1,7 @@
 import { UsageError } from "../domain/errors.ts";
+import type { GuestService } from "../domain/guest-service.ts";
 import type { Role } from "../domain/roles.ts";
 import { chosenModules, type Profiles, type Service, type Services } from "./profiles.ts";
-
-/** One program of an image, as the guest agent reads it from `/etc/mvm/services/<name>.json`. */
-export interface ServiceDefinition {
-  readonly name: string;
-  /** Program and arguments; the program is an absolute path. */
-  readonly command: readonly string[];
-  readonly user: string;
-  readonly env: Readonly<Record<string, string>>;
-  readonly port: number | null;
-  readonly health: { readonly path: string; readonly expect: string } | null;
-  readonly needs: readonly string[];
-}
 
 /** A package that was built, and the names of the executables in its `bin`. */
 export interface BuiltPackage {
@@ -49,7 +38,7 @@ export function chooseServices(
   role: Role,
   profile: string,
   built: BuiltPackages,
-): ServiceDefinition[] {
+): GuestService[] {
   const modules = chosenModules(profiles, role, profile);
   const ofModules = [...modules].flatMap(([name, module]) => {
     const own = built.modules.get(name);
@@ -77,15 +66,11 @@ export function chooseServices(
   return definitions;
 }
 
-function defineAll(services: Services, packages: readonly BuiltPackage[]): ServiceDefinition[] {
+function defineAll(services: Services, packages: readonly BuiltPackage[]): GuestService[] {
   return Object.entries(services).map(([name, given]) => define(name, given, packages));
 }
 
-function define(
-  name: string,
-  given: Service,
-  packages: readonly BuiltPackage[],
-): ServiceDefinition {
+function define(name: string, given: Service, packages: readonly BuiltPackage[]): GuestService {
   const words = typeof given.command === "string" ? splitWords(name, given.command) : given.command;
   const [program = "", ...args] = words;
   if (given.health !== undefined && given.port === undefined) {
@@ -126,7 +111,7 @@ function findProgram(name: string, program: string, packages: readonly BuiltPack
   });
 }
 
-function onlyProgram(built: BuiltPackage): ServiceDefinition {
+function onlyProgram(built: BuiltPackage): GuestService {
   const [program] = built.programs;
   if (program === undefined || built.programs.length > 1) {
     throw new UsageError(
@@ -152,7 +137,7 @@ function onlyProgram(built: BuiltPackage): ServiceDefinition {
 }
 
 /** A service that needs itself, over any number of others, would never start. */
-function checkNeeds(definitions: readonly ServiceDefinition[]): void {
+function checkNeeds(definitions: readonly GuestService[]): void {
   const started = new Set<string>();
   let waiting = [...definitions];
   while (waiting.length > 0) {

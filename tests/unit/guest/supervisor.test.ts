@@ -12,7 +12,7 @@ import { startTicksOf } from "../../../src/guest/process-group.ts";
 import { ServiceRunner } from "../../../src/guest/service-runner.ts";
 import { Supervisor } from "../../../src/guest/supervisor.ts";
 import type { ServiceReport } from "../../../src/protocol/guest-messages.ts";
-import type { GuestService } from "../../../src/protocol/guest-service.ts";
+import type { GuestService } from "../../../src/domain/guest-service.ts";
 
 const backoff = { minMs: 40, maxMs: 160, resetAfterMs: 60_000 };
 let root: string;

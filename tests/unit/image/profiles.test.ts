@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { UsageError } from "../../../src/domain/errors.ts";
+import type { GuestService } from "../../../src/domain/guest-service.ts";
 import {
   chosenModules,
   parseProfiles,
@@ -8,11 +9,7 @@ import {
   wantedPackages,
   wantedPayloads,
 } from "../../../src/image/profiles.ts";
-import {
-  type BuiltPackages,
-  chooseServices,
-  type ServiceDefinition,
-} from "../../../src/image/services.ts";
+import { type BuiltPackages, chooseServices } from "../../../src/image/services.ts";
 
 const built: BuiltPackages = {
   storePath: "/nix/store/x-app",
@@ -20,7 +17,7 @@ const built: BuiltPackages = {
   modules: new Map(),
 };
 
-function workerServices(profiles: Profiles, packages: BuiltPackages = built): ServiceDefinition[] {
+function workerServices(profiles: Profiles, packages: BuiltPackages = built): GuestService[] {
   return chooseServices(profiles, "worker", "minimal", packages);
 }
 
