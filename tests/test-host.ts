@@ -4,7 +4,12 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { HostExec } from "../src/host/exec.ts";
 import { acquireFileLock } from "../src/host/file-lock.ts";
-import { signalProcess } from "../src/host/processes.ts";
+import {
+  listPids,
+  processArguments,
+  processStartTicks,
+  signalProcess,
+} from "../src/host/processes.ts";
 import type { Roots } from "../src/host/roots.ts";
 import { QemuVmm } from "../src/host/vmm/qemu/qemu-vmm.ts";
 import type { NetNamespace } from "./hosts/net-namespace.ts";
@@ -126,7 +131,11 @@ export class TestRoots implements Roots, AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const left = [...(await this.#endVmms()), ...(await this.#unmount())];
+    const left = [
+      ...(await this.#endVmms()),
+      ...(await this.#endDnsServers()),
+      ...(await this.#unmount()),
+    ];
     await rm(this.folder, { recursive: true, force: true });
     if (left.length > 0) throw new Error(`the test left behind: ${left.join(", ")}`);
   }
@@ -136,6 +145,18 @@ export class TestRoots implements Roots, AsyncDisposable {
     const living = await vmm.list(this.folder);
     for (const process of living) await signalProcess(process, "SIGKILL");
     return living.map(({ id, pid }) => `VMM ${id} (pid ${pid})`);
+  }
+
+  async #endDnsServers(): Promise<string[]> {
+    const left: string[] = [];
+    for (const pid of await listPids()) {
+      const startTicks = await processStartTicks(pid);
+      const args = (await processArguments(pid)) ?? [];
+      if (!args.some((arg) => arg.startsWith(`--conf-file=${this.folder}/`))) continue;
+      if (startTicks !== undefined) await signalProcess({ pid, startTicks }, "SIGKILL");
+      left.push(`DNS server (pid ${pid})`);
+    }
+    return left;
   }
 
   async #unmount(): Promise<string[]> {
