@@ -102,7 +102,18 @@ function readVersion(): string {
   return (JSON.parse(text) as { version: string }).version;
 }
 
-main().catch((error: unknown) => {
-  process.stderr.write(`${renderError(error)}\n`);
-  process.exitCode = exitCodeOf(error);
+let settled = false;
+// Node ends without a word when nothing is left that could wake it, even in the middle of the work.
+process.on("exit", () => {
+  if (settled || process.exitCode !== undefined) return;
+  process.stderr.write("mvm: ended before its work did, which is a defect of mvm; run it again\n");
+  process.exitCode = 1;
 });
+main()
+  .catch((error: unknown) => {
+    process.stderr.write(`${renderError(error)}\n`);
+    process.exitCode = exitCodeOf(error);
+  })
+  .finally(() => {
+    settled = true;
+  });

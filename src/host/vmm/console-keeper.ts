@@ -61,14 +61,11 @@ export async function startConsoleKeeper(
   });
   await spawned(child);
   child.unref();
-  const ended = once(child, "exit");
   const sockets = child.stdio.slice(3) as Socket[];
   return {
     inputs: sockets,
     handOver: () => sockets.forEach((socket) => socket.destroy()),
-    drained: async () => {
-      await Promise.race([ended, delay(drainTimeoutMs, undefined, { ref: false })]);
-    },
+    drained: () => untilDrained(runDir),
   };
 }
 

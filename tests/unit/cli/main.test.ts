@@ -72,3 +72,22 @@ test(
     }
   },
 );
+
+test(
+  "work that nothing will ever end is a failure, and says so",
+  { skip: isRoot ? false : "needs root" },
+  async () => {
+    const neverReads = `
+      const fs = process.getBuiltinModule("node:fs/promises");
+      fs.readFile = () => new Promise(() => {});
+      process.getBuiltinModule("node:module").syncBuiltinESMExports();`;
+    const preload = `data:text/javascript,${encodeURIComponent(neverReads)}`;
+    const child = spawn(process.execPath, ["--import", preload, main, "node", "info"], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    const said = text(child.stderr);
+    const [exitCode] = (await once(child, "exit")) as unknown[];
+    assert.equal(exitCode, 1, await said);
+    assert.match(await said, /ended before its work did/);
+  },
+);

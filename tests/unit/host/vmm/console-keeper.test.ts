@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { mkdir, readFile, readdir, stat, symlink, writeFile } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { startConsoleKeeper, untilDrained } from "../../../../src/host/vmm/console-keeper.ts";
@@ -42,6 +43,23 @@ function lines(first: number, count: number): string {
     "",
   );
 }
+
+test("whoever waits for the last lines of a VMM waits, with nothing else to do", async () => {
+  await using roots = await TemporaryRoots.make();
+  const { console } = await logFolder(roots);
+  const source = `
+    const { startConsoleKeeper } = await import(process.argv[1]);
+    const keeper = await startConsoleKeeper(process.argv[2], [process.argv[3]]);
+    keeper.inputs[0].end("last words", () => {
+      keeper.handOver();
+      void keeper.drained().then(() => process.stdout.write("drained"));
+    });`;
+  const module = join(import.meta.dirname, "../../../../src/host/vmm/console-keeper.ts");
+  const args = ["--input-type=module", "--eval", source, module, roots.runDir, console];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+  assert.equal(await text(child.stdout), "drained");
+  assert.equal(await readFile(console, "utf8"), "last words");
+});
 
 test("what was printed is in the file of its own, at once and behind what was there", async () => {
   await using roots = await TemporaryRoots.make();
