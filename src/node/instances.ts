@@ -13,7 +13,7 @@ import { startInstance, vmmProcessOf } from "./actions/start.ts";
 import { stopInstance } from "./actions/stop.ts";
 import type { NodeContext } from "./context.ts";
 import { applyNetworks } from "./networks.ts";
-import { loadInstance } from "./records.ts";
+import { type ManualOverride, loadInstance, saveOverride } from "./records.ts";
 import { refuseExcess } from "./refuse.ts";
 
 const agentTimeoutMs = 10_000;
@@ -22,7 +22,7 @@ const manualOverrideMs = 600_000;
 
 /** Boots an instance by hand. */
 export async function operatorStart(context: NodeContext, address: InstanceAddress): Promise<void> {
-  await byHand(context, address, "instance start", async (instance, usage, pool) => {
+  await byHand(context, address, "instance start", async (instance, override, usage, pool) => {
     if (instance.state.status === "running") return;
     if (instance.state.status === "warm") {
       throw new ConflictError(`${formatInstance(address)} is warm: it has its VMM already`, {
@@ -32,35 +32,35 @@ export async function operatorStart(context: NodeContext, address: InstanceAddre
     // A first start may be the tenant's first need of its network.
     await applyNetworks(context);
     await refuse(context, address, "instance start", usage.takeStart(pool, false));
-    await startInstance(context, address, false);
+    await startInstance(context, address, false, override);
   });
 }
 
 export async function operatorStop(context: NodeContext, address: InstanceAddress): Promise<void> {
-  await byHand(context, address, "instance stop", async (instance, _usage, pool) => {
+  await byHand(context, address, "instance stop", async (instance, override, _usage, pool) => {
     await noteMinimum(context, pool, instance, "stopped");
-    await stopInstance(context, address);
+    await stopInstance(context, address, override);
   });
 }
 
 export async function operatorWarm(context: NodeContext, address: InstanceAddress): Promise<void> {
-  await byHand(context, address, "instance warm", async (instance, usage, pool) => {
+  await byHand(context, address, "instance warm", async (instance, override, usage, pool) => {
     if (instance.state.status === "running") {
       // A spare that still runs counts as warm already.
       if (!instance.spare) await refuse(context, address, "instance warm", usage.takeWarm());
       await noteMinimum(context, pool, instance, "warm");
     }
-    await warmInstance(context, address);
+    await warmInstance(context, address, override);
   });
 }
 
 /** Lets a warm instance run again. */
 export async function operatorWake(context: NodeContext, address: InstanceAddress): Promise<void> {
-  await byHand(context, address, "instance wake", async (instance, usage) => {
+  await byHand(context, address, "instance wake", async (instance, override, usage) => {
     if (instance.state.status === "warm" || instance.spare) {
       await refuse(context, address, "instance wake", usage.takeResume());
     }
-    await resumeInstance(context, address);
+    await resumeInstance(context, address, override);
   });
 }
 
@@ -124,9 +124,15 @@ async function withGuest<T>(
   }
 }
 
-type ByHand = (instance: Instance, usage: Usage, pool: Pool) => Promise<void>;
+/** Refuses what must be refused, and hands the override to the action, which writes it down with what it begins. */
+type ByHand = (
+  instance: Instance,
+  override: ManualOverride,
+  usage: Usage,
+  pool: Pool,
+) => Promise<void>;
 
-/** Settles what was interrupted, does the work, and marks the instance as moved by hand. */
+/** Settles what was interrupted and does the work, with the instance marked as moved by hand. */
 async function byHand(
   context: NodeContext,
   address: InstanceAddress,
@@ -140,11 +146,12 @@ async function byHand(
     if (records.tenant.destroying) {
       throw new OperationError(`tenant ${address.tenant} is being destroyed`);
     }
-    await work(instance, new Usage(records), pool);
-    const { instance: after } = await loadInstance(context, address);
     const until = new Date(context.clock.nowMs() + manualOverrideMs).toISOString();
-    await context.audit.append(address.tenant, { type: "ManualOverride", object, command, until });
-    await context.store.saveInstance({ ...after, manual_override_until: until });
+    const override = { command, until };
+    await work(instance, override, new Usage(records), pool);
+    const { instance: after } = await loadInstance(context, address);
+    // It was as asked already: then nothing was begun that the override could be written down with.
+    if (after.manual_override_until !== until) await saveOverride(context, after, override);
   });
 }
 

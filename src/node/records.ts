@@ -81,16 +81,47 @@ export async function locateInstance(context: WithStore, id: InstanceId): Promis
   throw new NotFoundError(`there is no instance ${id}`, { hint: "see: mvm instance list" });
 }
 
-/** Writes down what is about to be done, before it is done. @returns the new record. */
+/** That an operator moves an instance by hand: with which command, and until when the reconciler leaves it alone. */
+export interface ManualOverride {
+  readonly command: string;
+  readonly until: string;
+}
+
+/**
+ * Writes down what is about to be done, before it is done. An operator's override is part of that
+ * write: what dies after it is finished as it was begun, and is not undone by the reconciler.
+ *
+ * @returns the new record.
+ */
 export async function begin(
   context: NodeContext,
   instance: Instance,
   kind: Operation["kind"],
   step: string,
+  override?: ManualOverride,
 ): Promise<Instance> {
   const started_at =
     instance.operation?.kind === kind ? instance.operation.started_at : timestamp(context);
   const next: Instance = { ...instance, operation: { kind, started_at, step } };
+  if (override !== undefined) return await saveOverride(context, next, override);
+  await context.store.saveInstance(next);
+  return next;
+}
+
+/** Records that an operator moved an instance by hand: the line of the audit log, and then the record. @returns the new record. */
+export async function saveOverride(
+  context: NodeContext,
+  instance: Instance,
+  { command, until }: ManualOverride,
+): Promise<Instance> {
+  const object = formatInstance(addressOf(instance));
+  await context.audit.append(instance.tenant_id, {
+    type: "ManualOverride",
+    object,
+    command,
+    until,
+  });
+  const next: Instance = { ...instance, manual_override_until: until };
   await context.store.saveInstance(next);
   return next;
 }

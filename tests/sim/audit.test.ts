@@ -82,8 +82,8 @@ test("what an operator does by hand within a minimum time is told as such", asyn
   const entries = await auditEvents(host, tenant);
   assert.deepEqual(told(entries).slice(-3), [
     'MinRuntimeOverridden "warm"',
-    "running → warm",
     "ManualOverride",
+    "running → warm",
   ]);
   const { ran_seconds, minimum_seconds } = entries.at(-3)?.fields ?? {};
   assert.equal(minimum_seconds, 60);

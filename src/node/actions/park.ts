@@ -2,19 +2,23 @@ import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
 import { assertTransition } from "../../domain/lifecycle.ts";
 import { type NodeContext, timestamp } from "../context.ts";
 import { applyNetworks } from "../networks.ts";
-import { begin, loadInstance } from "../records.ts";
+import { type ManualOverride, begin, loadInstance } from "../records.ts";
 import { transition } from "../transition.ts";
 import { vmmProcessOf } from "./start.ts";
 
 /** Pauses the vCPUs of a running instance; its memory stays. */
-export async function warmInstance(context: NodeContext, address: InstanceAddress): Promise<void> {
+export async function warmInstance(
+  context: NodeContext,
+  address: InstanceAddress,
+  override?: ManualOverride,
+): Promise<void> {
   const { instance } = await loadInstance(context, address);
   if (instance.state.status === "warm" && instance.operation === null) return;
   if (instance.state.status !== "warm") {
     assertTransition(formatInstance(address), instance.state.status, "warm");
   }
   const process = await vmmProcessOf(context, address);
-  const current = await begin(context, instance, "warm", "pause");
+  const current = await begin(context, instance, "warm", "pause", override);
   await context.vmm.pause(process);
   const { state } = current;
   if (state.status === "running") {
@@ -33,6 +37,7 @@ export async function warmInstance(context: NodeContext, address: InstanceAddres
 export async function resumeInstance(
   context: NodeContext,
   address: InstanceAddress,
+  override?: ManualOverride,
 ): Promise<void> {
   const { instance } = await loadInstance(context, address);
   const { state } = instance;
@@ -41,7 +46,7 @@ export async function resumeInstance(
     assertTransition(formatInstance(address), state.status, "running");
   }
   const process = await vmmProcessOf(context, address);
-  const current = await begin(context, instance, "resume", "vcpus");
+  const current = await begin(context, instance, "resume", "vcpus", override);
   await context.vmm.resume(process);
   const next = current.state;
   if (next.status === "warm") {

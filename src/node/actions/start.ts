@@ -17,7 +17,7 @@ import type { DriveSpec, VmmProcess, VmmSpec } from "../../ports/vmm.ts";
 import { type NodeContext, timestamp } from "../context.ts";
 import { guestConfigOf } from "../guest-config.ts";
 import { applyNetworks, requireIsolation } from "../networks.ts";
-import { begin, loadInstance } from "../records.ts";
+import { type ManualOverride, begin, loadInstance } from "../records.ts";
 import { transition } from "../transition.ts";
 import { effectiveSecrets } from "../secrets.ts";
 import { livingVmms } from "./end-vmm.ts";
@@ -33,6 +33,7 @@ export async function startInstance(
   context: NodeContext,
   address: InstanceAddress,
   spare: boolean,
+  override?: ManualOverride,
 ): Promise<void> {
   const { records, pool, instance } = await loadInstance(context, address);
   const [revision] = pool.revisions;
@@ -56,7 +57,7 @@ export async function startInstance(
   // The data disk is what it was made with; the rest is what the pool gives now.
   const { data_disk_mib } = resourcesOf(current, pool);
   const resources = { ...pool.instance_resources, data_disk_mib };
-  current = await begin(context, { ...current, spare, resources }, "start", "network");
+  current = await begin(context, { ...current, spare, resources }, "start", "network", override);
   try {
     await applyNetworks(context);
     await requireIsolation(context);

@@ -4,21 +4,25 @@ import { type Instance, statusOf } from "../../domain/instance.ts";
 import { assertTransition } from "../../domain/lifecycle.ts";
 import type { NodeContext } from "../context.ts";
 import { applyNetworks } from "../networks.ts";
-import { begin, loadInstance } from "../records.ts";
+import { type ManualOverride, begin, loadInstance } from "../records.ts";
 import { transition } from "../transition.ts";
 import { endVmm, livingVmms } from "./end-vmm.ts";
 
 const agentTimeoutMs = 5000;
 
 /** Ends an instance's guest in good order where it answers, by force where it does not. Its data disk stays. */
-export async function stopInstance(context: NodeContext, address: InstanceAddress): Promise<void> {
+export async function stopInstance(
+  context: NodeContext,
+  address: InstanceAddress,
+  override?: ManualOverride,
+): Promise<void> {
   const { pool, instance } = await loadInstance(context, address);
   if (statusOf(instance) === "stopped" && instance.operation === null) return;
   if (instance.operation?.kind !== "stop") {
     assertTransition(formatInstance(address), statusOf(instance), "stopped");
   }
   context.onProgress(`${formatInstance(address)}: stopping`);
-  const current = await begin(context, instance, "stop", "guest");
+  const current = await begin(context, instance, "stop", "guest", override);
   await quiesce(context, current, address, pool.runtime_policy.graceful_shutdown_seconds);
   await context.drives.release(address);
   const stopped: Instance = {
