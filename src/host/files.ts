@@ -55,6 +55,15 @@ export async function removeHalfWritten(folder: string): Promise<void> {
   }
 }
 
+/** Removes what writers of this one file left when they died. The caller knows that nobody writes it. */
+export async function removeHalfWrittenOf(path: string): Promise<void> {
+  const begin = `.${basename(path)}.`;
+  for (const name of await listFolderIfAny(dirname(path))) {
+    if (!name.startsWith(begin) || !temporaryName.test(name)) continue;
+    await promises.rm(join(dirname(path), name), { force: true });
+  }
+}
+
 /** Makes the names in a folder durable. */
 export async function syncFolder(path: string): Promise<void> {
   const folder = await promises.open(path, "r");

@@ -18,6 +18,7 @@ export interface Leak {
     | "filter"
     | "namespace"
     | "build"
+    | "key"
     | "temporary-file";
   readonly name: string;
   readonly detail: string;

@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
-import { readFile, readdir, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { HostExec } from "../../src/host/exec.ts";
 import { NetNamespace } from "../hosts/net-namespace.ts";
 import { type MvmResult, type TestRoots, emptyRoots } from "../test-host.ts";
 
 const canary = "canary-91c2d7";
+const exec = new HostExec();
 
 /** The command line as a process, on a machine where mvm was never used and with a network of its own. */
 describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs root" }, () => {
@@ -298,6 +300,41 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
   it("a host on which nothing runs has no leaks", async () => {
     assert.deepEqual(await json("doctor --leaks --json"), []);
     assert.match(await succeeds("doctor --leaks"), /^0 leaks$/m);
+  });
+
+  it("a tenant's creation that was killed leaves a key that is counted, until it is made again", async () => {
+    const env = { MVM_CRASH_AT: "key:made" };
+    const killed = await roots.mvm(["tenant", "create", "torn"], { namespace, env });
+    assert.equal(killed.stdout, "", "it has not come to its end");
+    const counted = await mvm("doctor --leaks");
+    assert.equal(counted.exitCode, 1);
+    assert.match(counted.stdout, /keys\/torn\.key.*make it again, or remove the file[^]*1 leak/);
+    await succeeds("tenant create torn");
+    assert.match(await succeeds("doctor --leaks"), /^0 leaks$/m);
+    await succeeds("tenant destroy torn --yes");
+    assert.match(await succeeds("doctor --leaks"), /^0 leaks$/m);
+  });
+
+  it("a mount of an instance that does not run is counted", async () => {
+    const folder = join(roots.runDir, "i", "i-0badc0de");
+    await mkdir(folder, { recursive: true });
+    await exec.run("mount", ["-t", "tmpfs", "mvm-test", folder], { timeoutMs: 10_000 });
+    try {
+      const leaks = (await mvm("doctor --leaks --json")).stdout;
+      assert.deepEqual(
+        (JSON.parse(leaks) as { kind: string; name: string }[]).map(({ kind, name }) => [
+          kind,
+          name,
+        ]),
+        [
+          ["run-folder", folder],
+          ["mount", folder],
+        ],
+      );
+    } finally {
+      await exec.run("umount", [folder], { timeoutMs: 10_000 });
+      await rm(join(roots.runDir, "i"), { recursive: true });
+    }
   });
 
   it("tenant info --json has its documented shape", async () => {

@@ -4,12 +4,13 @@ import { instanceNetwork, tenantNetwork } from "../../domain/address-plan.ts";
 import { type Instance, vmmOf } from "../../domain/instance.ts";
 import type { Leak } from "../../ports/host-setup.ts";
 import type { ImageBuilder } from "../../ports/image-builder.ts";
+import type { Locks } from "../../ports/locks.ts";
 import type { Network } from "../../ports/network.ts";
 import type { NodeRecords, Store } from "../../ports/store.ts";
 import type { Vmm } from "../../ports/vmm.ts";
 import { isErrno, listFolderIfAny, statIfAny } from "../files.ts";
 import { mountPoints } from "../mounts.ts";
-import { type Roots, instanceRunRoot, tenantsFolder } from "../roots.ts";
+import { type Roots, instanceRunRoot, keysFolder, tenantsFolder } from "../roots.ts";
 
 export interface LeakScan {
   readonly roots: Roots;
@@ -17,6 +18,7 @@ export interface LeakScan {
   readonly vmm: Vmm;
   readonly network: Network;
   readonly builder: Pick<ImageBuilder, "leftovers" | "sweep">;
+  readonly locks: Locks;
 }
 
 /** Finds what mvm made on this host and no record owns any more. */
@@ -32,7 +34,8 @@ export async function findLeaks(scan: LeakScan): Promise<Leak[]> {
       detail: "its mvm died; the next build removes it",
     })),
     ...(await leakedProbes(scan)),
-    ...(await leakedTemporaryFiles(tenantsFolder(scan.roots))),
+    ...(await leakedKeys(scan)),
+    ...(await leakedTemporaryFiles(scan.roots)),
   ];
 }
 
@@ -116,12 +119,45 @@ async function leakedProbes(scan: LeakScan): Promise<Leak[]> {
   return living.map(({ id, pid }): Leak => ({ kind: "vmm", name: id, detail: `pid ${pid}` }));
 }
 
+/**
+ * A key is made before its tenant's record, so a `mvm tenant create` that dies between the two leaves
+ * one. Nobody removes it unasked: where a record was lost, the key is what its disks are read with.
+ */
+async function leakedKeys({ roots, store, locks }: LeakScan): Promise<Leak[]> {
+  const folder = keysFolder(roots);
+  const ownerless = async (): Promise<string[]> => {
+    const names = await listFolderIfAny(folder);
+    const { tenants, corrupt } = await store.load();
+    const owned = new Set<string>(tenants.map(({ tenant }) => tenant.tenant_id));
+    return names.filter((name) => {
+      const [tenant = "", ...rest] = name.split(".");
+      if (rest.join(".") !== "key" || owned.has(tenant)) return false;
+      return !corrupt.some(
+        ({ path }) => path === join(tenantsFolder(roots), tenant, "tenant.json"),
+      );
+    });
+  };
+  if ((await ownerless()).length === 0) return [];
+  // Under this lock no tenant is between its key and its record.
+  const names = await locks.withNode("looking for keys without a tenant", ownerless);
+  return names.map((name): Leak => {
+    const tenant = name.slice(0, -".key".length);
+    const detail = `tenant ${tenant} was not made to its end; make it again, or remove the file`;
+    return { kind: "key", name: join(folder, name), detail };
+  });
+}
+
 /** A writer that died leaves its temporary file; one that writes now is done within a minute. */
-async function leakedTemporaryFiles(folder: string): Promise<Leak[]> {
+async function leakedTemporaryFiles(roots: Roots): Promise<Leak[]> {
+  const inTenants = await list(tenantsFolder(roots), true);
+  const paths = [
+    ...inTenants.map((name) => join(tenantsFolder(roots), name)),
+    ...(await list(keysFolder(roots))).map((name) => join(keysFolder(roots), name)),
+    ...(await list(roots.stateDir)).map((name) => join(roots.stateDir, name)),
+  ];
   const leaks: Leak[] = [];
-  for (const name of await list(folder, true)) {
-    if (!name.endsWith(".tmp")) continue;
-    const path = join(folder, name);
+  for (const path of paths) {
+    if (!path.endsWith(".tmp")) continue;
     const found = await statIfAny(path);
     if (found === undefined || Date.now() - found.mtimeMs < 60_000) continue;
     leaks.push({ kind: "temporary-file", name: path, detail: "its writer died" });

@@ -15,6 +15,7 @@ import {
   readFileIfAny,
   removeFolderIfEmpty,
   removeHalfWritten,
+  removeHalfWrittenOf,
   writeFileAtomic,
 } from "../files.ts";
 import { type Roots, instanceFolder, poolFolder, tenantFolder, tenantsFolder } from "../roots.ts";
@@ -96,6 +97,8 @@ export class FileStore implements Store {
     const used = new Set(text === undefined ? [] : parseNetworks(path, text));
     if (netId !== undefined && !used.has(netId)) {
       used.add(netId);
+      // The caller holds the node lock.
+      await removeHalfWrittenOf(path);
       await save(path, { schema_version: 1, used: [...used].toSorted((a, b) => a - b) });
     }
     return used;

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { OperationError } from "../../domain/errors.ts";
 import type { TenantId } from "../../domain/ids.ts";
 import type { TenantKeyStatus, TenantKeys } from "../../ports/tenant-keys.ts";
-import { isErrno, syncFolder, writeFileAtomic } from "../files.ts";
+import { isErrno, removeHalfWrittenOf, syncFolder, writeFileAtomic } from "../files.ts";
 import { type Roots, keysFolder } from "../roots.ts";
 
 const keyBytes = 32;
@@ -64,6 +64,8 @@ export class FileTenantKeys implements TenantKeys {
   async replace(tenant: TenantId, key: Uint8Array): Promise<void> {
     if (key.length !== keyBytes) throw new OperationError(`a key has ${keyBytes} bytes`);
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    // The caller holds the tenant's lock; half a key is of nobody's use.
+    await removeHalfWrittenOf(this.#path(tenant));
     await writeFileAtomic(this.#path(tenant), key, keyMode);
     key.fill(0);
   }
@@ -73,6 +75,7 @@ export class FileTenantKeys implements TenantKeys {
   }
 
   async remove(tenant: TenantId): Promise<void> {
+    await removeHalfWrittenOf(this.#path(tenant));
     await rm(this.#path(tenant), { force: true });
     try {
       await syncFolder(this.#folder);
