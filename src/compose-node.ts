@@ -16,6 +16,7 @@ import { LinuxNetwork } from "./host/net/linux-network.ts";
 import { type Roots, instanceRunRoot } from "./host/roots.ts";
 import { requirePlatform } from "./host/setup/platform-file.ts";
 import { isProduction, unbuiltPromises } from "./host/setup/production.ts";
+import { FileDesiredStore } from "./host/store/file-desired-store.ts";
 import { FileImages } from "./host/store/file-images.ts";
 import { FileLocks } from "./host/store/file-locks.ts";
 import { FileSecretStore } from "./host/store/file-secret-store.ts";
@@ -74,6 +75,7 @@ export function composeContext({
     },
     store: points.store(new FileStore(roots)),
     secrets: points.secrets(new FileSecretStore(roots)),
+    desired: points.desired(new FileDesiredStore(roots)),
     audit: points.audit(
       new AuditLog({
         disk: new AuditFiles(roots),

@@ -4,9 +4,10 @@ import { TomlError, parse } from "smol-toml";
 import * as z from "zod";
 import { tenantNetwork, maxNetId, netIdOfSubnet } from "../domain/address-plan.ts";
 import { egressSchema } from "../domain/egress-schema.ts";
-import { MvmError, UsageError, describeError, isSystemError } from "../domain/errors.ts";
+import { UsageError, describeError, isSystemError } from "../domain/errors.ts";
 import { parsePoolId, parseTenantId } from "../domain/ids.ts";
 import type { Manifest } from "../domain/manifest.ts";
+import { parsedText } from "../domain/parsed-text.ts";
 import { maxDesiredCount, parseProfile } from "../domain/pool-limits.ts";
 import { instanceResourcesSchema } from "../domain/pool.ts";
 import { parseRole } from "../domain/roles.ts";
@@ -15,29 +16,16 @@ import { readSecretsFile } from "./secrets-file.ts";
 const maxManifestBytes = 1024 * 1024;
 const maxProblems = 20;
 
-/** A text that a parser of the domain takes; what it refuses is one problem among others. */
-function parsed<T>(parseText: (text: string) => T): z.ZodType<T> {
-  return z.string().transform((text, context) => {
-    try {
-      return parseText(text);
-    } catch (error) {
-      if (!(error instanceof MvmError)) throw error;
-      context.addIssue({ code: "custom", message: error.message });
-      return z.NEVER;
-    }
-  });
-}
-
 const count = z.int().min(0).max(maxDesiredCount).default(0);
 const seconds = z.int().min(0).max(86_400).optional();
 const quota = z.int().nonnegative().optional();
 const port = z.int().min(1).max(65_535);
 
 const poolSchema = z.strictObject({
-  pool_id: parsed(parsePoolId),
+  pool_id: parsedText(parsePoolId),
   flake_ref: z.string().min(1),
-  profile: parsed(parseProfile).default("minimal"),
-  role: parsed(parseRole).default("worker"),
+  profile: z._default(parsedText(parseProfile), "minimal"),
+  role: z._default(parsedText(parseRole), "worker"),
   instance_resources: instanceResourcesSchema,
   desired_counts: z.strictObject({ running: count, warm: count, sleeping: count }),
   runtime_policy: z
@@ -55,7 +43,7 @@ const poolSchema = z.strictObject({
       z.strictObject({
         name: z.string().min(1).max(64),
         listen_port: port,
-        pool_id: parsed(parsePoolId),
+        pool_id: parsedText(parsePoolId),
         target_port: port,
       }),
     )
@@ -66,7 +54,7 @@ const poolSchema = z.strictObject({
 
 const manifestSchema = z.strictObject({
   schema_version: z.literal(1).default(1),
-  tenant_id: parsed(parseTenantId),
+  tenant_id: parsedText(parseTenantId),
   network: z
     .strictObject({
       tenant_net_id: z.int().min(0).max(maxNetId).optional(),

@@ -1,3 +1,4 @@
+import { type AuditLogName, nodeLog } from "../domain/audit.ts";
 import { proposeInstances, proposeObjects, proposePools, proposeTenants } from "./completion.ts";
 import { maxNetId } from "../domain/address-plan.ts";
 import { UsageError } from "../domain/errors.ts";
@@ -60,6 +61,19 @@ export const tenantArgument: OneArgument<TenantId> = {
     {
       brief: "Tenant id",
       parse: parseTenantId,
+      placeholder: "tenant",
+      proposeCompletions: proposeTenants,
+    },
+  ],
+};
+
+/** A tenant's audit log, or that of the node. */
+export const auditLogArgument: OneArgument<AuditLogName> = {
+  kind: "tuple",
+  parameters: [
+    {
+      brief: "Tenant id, or @node for the node itself",
+      parse: (text) => (text === nodeLog ? nodeLog : parseTenantId(text)),
       placeholder: "tenant",
       proposeCompletions: proposeTenants,
     },

@@ -1,6 +1,14 @@
+import type { RefusalReason } from "./desired-refusal.ts";
+import type { TenantId } from "./ids.ts";
 import type { InstanceStatus } from "./lifecycle.ts";
 import type { QuotaExcess } from "./quota.ts";
 import type { Role } from "./roles.ts";
+
+/** The log of what happened to the node itself. No tenant can have this name. */
+export const nodeLog = "@node";
+
+/** Which log a line belongs to: a tenant's, or the node's own. */
+export type AuditLogName = TenantId | typeof nodeLog;
 
 interface Of<T extends string> {
   readonly type: T;
@@ -9,7 +17,7 @@ interface Of<T extends string> {
 }
 
 /**
- * What a line of a tenant's audit log tells: names and figures, never the value of a secret. A line
+ * What a line of an audit log tells: names and figures, never the value of a secret. A line
  * is on disk before the record that it tells of. So none is lost when the process dies between the
  * two, and one may be there twice, or for a change that never came to be.
  */
@@ -46,6 +54,14 @@ export type AuditEvent =
       readonly ran_seconds: number;
       readonly minimum_seconds: number;
     })
+  /** A desired-state document is in force from now on; `key_id` is null for one that is not signed. */
+  | (Of<"DesiredAccepted"> & {
+      readonly generation: number;
+      /** SHA-256 of its bytes. */
+      readonly document: string;
+      readonly key_id: string | null;
+    })
+  | (Of<"DesiredRefused"> & { readonly reason: RefusalReason; readonly cause: string })
   | (Of<"QuotaRefused"> & QuotaExcess & { readonly command: string })
   | (Of<"Refused"> & { readonly command: string; readonly cause: string })
   | (Of<"SecretsSet"> & { readonly names: readonly string[] })

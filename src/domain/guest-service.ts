@@ -1,6 +1,9 @@
 /** Where the definitions of a guest's services are: `<name>.json` in this folder. */
 export const guestServicesFolder = "/etc/mvm/services";
 
+/** A path that a GET for health may ask for. */
+export const healthPath: RegExp = /^\/[\x21-\x7e]{0,255}$/;
+
 /** One program the guest agent keeps running. */
 export interface GuestService {
   readonly name: string;

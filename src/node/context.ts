@@ -1,6 +1,7 @@
 import type { InstanceId } from "../domain/ids.ts";
 import type { AuditTrail } from "../ports/audit.ts";
 import type { Clock } from "../ports/clock.ts";
+import type { DesiredStore } from "../ports/desired-store.ts";
 import type { Drives } from "../ports/drives.ts";
 import type { GuestLink } from "../ports/guest-link.ts";
 import type { ImageBuilder } from "../ports/image-builder.ts";
@@ -37,6 +38,7 @@ export interface NodeContext {
   readonly settings: NodeSettings;
   readonly store: Store;
   readonly secrets: SecretStore;
+  readonly desired: DesiredStore;
   readonly audit: AuditTrail;
   readonly keys: TenantKeys;
   readonly images: Images;

@@ -1,5 +1,6 @@
 import { statusOf } from "../domain/instance.ts";
 import type { AuditTrail } from "../ports/audit.ts";
+import type { DesiredStore } from "../ports/desired-store.ts";
 import type { Drives } from "../ports/drives.ts";
 import type { ImageBuilder } from "../ports/image-builder.ts";
 import type { Network } from "../ports/network.ts";
@@ -54,6 +55,10 @@ export class CrashPoints {
 
   secrets(secrets: SecretStore): SecretStore {
     return this.#wrap(secrets, { save: () => "secrets" });
+  }
+
+  desired(desired: DesiredStore): DesiredStore {
+    return this.#wrap(desired, { save: () => "desired:accepted" });
   }
 
   /** A line is on disk before the record that it tells of. */

@@ -1,5 +1,5 @@
 import { NotFoundError } from "../domain/errors.ts";
-import type { TenantId } from "../domain/ids.ts";
+import { type AuditLogName, nodeLog } from "../domain/audit.ts";
 import type { AuditEntry, AuditVerdict } from "../ports/audit.ts";
 import type { NodeContext } from "./context.ts";
 
@@ -8,7 +8,7 @@ const pollMs = 1000;
 /** The last lines of a tenant's audit log, oldest first; also of a tenant that is gone. @throws NotFoundError when there is no log. */
 export async function lastEvents(
   context: NodeContext,
-  tenant: TenantId,
+  tenant: AuditLogName,
   count: number,
 ): Promise<AuditEntry[]> {
   const entries = await context.audit.last(tenant, count);
@@ -17,7 +17,10 @@ export async function lastEvents(
 }
 
 /** Checks a tenant's audit log. @throws NotFoundError when there is no log. */
-export async function verifyEvents(context: NodeContext, tenant: TenantId): Promise<AuditVerdict> {
+export async function verifyEvents(
+  context: NodeContext,
+  tenant: AuditLogName,
+): Promise<AuditVerdict> {
   const verdict = await context.audit.verify(tenant);
   if (verdict === undefined) throw noLog(tenant);
   return verdict;
@@ -26,7 +29,7 @@ export async function verifyEvents(context: NodeContext, tenant: TenantId): Prom
 /** Hands over each line that comes after number `after`, until the operator leaves. */
 export async function followEvents(
   context: NodeContext,
-  tenant: TenantId,
+  tenant: AuditLogName,
   after: number,
   onEntry: (entry: AuditEntry) => void,
 ): Promise<void> {
@@ -47,7 +50,7 @@ export async function followEvents(
 /** Reads as far back as it takes, up to what a log of a busy hour holds. */
 async function eventsAfter(
   context: NodeContext,
-  tenant: TenantId,
+  tenant: AuditLogName,
   after: number,
 ): Promise<AuditEntry[]> {
   for (let count = 100; ; count *= 10) {
@@ -59,7 +62,8 @@ async function eventsAfter(
   }
 }
 
-function noLog(tenant: TenantId): NotFoundError {
+function noLog(tenant: AuditLogName): NotFoundError {
+  if (tenant === nodeLog) return new NotFoundError("nothing happened to this node yet");
   return new NotFoundError(`there is no audit log of a tenant ${tenant}`, {
     hint: "see: mvm tenant list",
   });

@@ -1,3 +1,4 @@
+import type { AuditLogName } from "../domain/audit.ts";
 import type { InstanceAddress, PoolAddress, TenantAddress, TenantId } from "../domain/ids.ts";
 import type { DesiredCounts } from "../domain/pool.ts";
 import type { Revision } from "../domain/revision.ts";
@@ -9,6 +10,7 @@ import type { BuildOptions } from "./actions/build.ts";
 import type { TenantKeyStatus } from "../ports/tenant-keys.ts";
 import type { NodeContext } from "./context.ts";
 import { type Dashboard, dashboard } from "./dashboard.ts";
+import { type AcceptedView, type DesiredRequest, acceptDesired } from "./desired/accept.ts";
 import { type DeployRequest, deployTemplate } from "./deploy.ts";
 import { type ExplainView, explainObject } from "./explain.ts";
 import { followEvents, lastEvents, verifyEvents } from "./events.ts";
@@ -222,6 +224,11 @@ export class NodeOperations extends NodeQueries {
     return applyManifest(this.#context, request);
   }
 
+  /** Takes a desired-state document: it is in force from then on. What it asks for is brought about by reconciling. @throws DesiredRefusedError */
+  async acceptDesired(request: DesiredRequest): Promise<AcceptedView> {
+    return acceptDesired(this.#context, request);
+  }
+
   async dashboard(tenant: TenantId): Promise<Dashboard> {
     return dashboard(this.#context, tenant);
   }
@@ -254,17 +261,17 @@ export class NodeOperations extends NodeQueries {
     return nodeStats(this.#context);
   }
 
-  async events(tenant: TenantId, count: number): Promise<AuditEntry[]> {
+  async events(tenant: AuditLogName, count: number): Promise<AuditEntry[]> {
     return lastEvents(this.#context, tenant, count);
   }
 
-  async verifyEvents(tenant: TenantId): Promise<AuditVerdict> {
+  async verifyEvents(tenant: AuditLogName): Promise<AuditVerdict> {
     return verifyEvents(this.#context, tenant);
   }
 
   /** Hands over each audit line after number `after`, until the operator leaves. */
   async followEvents(
-    tenant: TenantId,
+    tenant: AuditLogName,
     after: number,
     onEntry: (entry: AuditEntry) => void,
   ): Promise<void> {

@@ -1,5 +1,5 @@
 import { describeError, MvmError } from "../domain/errors.ts";
-import type { AuditEvent } from "../domain/audit.ts";
+import type { AuditEvent, AuditLogName } from "../domain/audit.ts";
 import type { TenantId } from "../domain/ids.ts";
 import { type QuotaExcess, QuotaError } from "../domain/quota.ts";
 import type { NodeContext } from "./context.ts";
@@ -19,11 +19,11 @@ export async function refuseExcess(
 /** Writes down a refusal. One that cannot be written down is a refusal all the same. */
 export async function note(
   context: NodeContext,
-  tenant: TenantId,
+  log: AuditLogName,
   event: AuditEvent,
 ): Promise<void> {
   try {
-    await context.audit.append(tenant, event);
+    await context.audit.append(log, event);
   } catch (error) {
     if (!(error instanceof MvmError)) throw error;
     context.onProgress(describeError(error));

@@ -1,5 +1,4 @@
-import type { AuditEvent } from "../domain/audit.ts";
-import type { TenantId } from "../domain/ids.ts";
+import type { AuditEvent, AuditLogName } from "../domain/audit.ts";
 
 /** One line of an audit log as it was read; a newer mvm may have written types and fields that this one does not know. */
 export interface AuditEntry {
@@ -40,15 +39,15 @@ export interface AuditVerdict {
 }
 
 /**
- * The append-only, hash-chained log of what happened to a tenant. It outlives the tenant: one of the
- * same id goes on with it.
+ * The append-only, hash-chained logs of what happened to each tenant and to the node. A tenant's outlives
+ * it: one of the same id goes on with it.
  */
 export interface AuditTrail {
-  /** Adds a line, durably, and signs the new head. The caller holds the tenant's lock. What a writer that died left is repaired, and recorded, first. @throws OperationError when it cannot be written. */
-  append(tenant: TenantId, event: AuditEvent): Promise<void>;
+  /** Adds a line, durably, and signs the new head. The caller holds the tenant's lock, or the node lock for the node's log. What a writer that died left is repaired, and recorded, first. @throws OperationError when it cannot be written. */
+  append(log: AuditLogName, event: AuditEvent): Promise<void>;
   /** The last `count` lines that can be read, oldest first; undefined when there is no log. */
-  last(tenant: TenantId, count: number): Promise<AuditEntry[] | undefined>;
+  last(log: AuditLogName, count: number): Promise<AuditEntry[] | undefined>;
   /** Checks every line and the head; changes nothing. Undefined when there is no log. */
-  verify(tenant: TenantId): Promise<AuditVerdict | undefined>;
-  head(tenant: TenantId): Promise<AuditHead | undefined>;
+  verify(log: AuditLogName): Promise<AuditVerdict | undefined>;
+  head(log: AuditLogName): Promise<AuditHead | undefined>;
 }

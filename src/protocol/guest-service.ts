@@ -1,5 +1,5 @@
 import * as z from "zod/mini";
-import type { GuestService } from "../domain/guest-service.ts";
+import { type GuestService, healthPath } from "../domain/guest-service.ts";
 
 const name = z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,39}$/));
 const text = z.string().check(z.maxLength(8192));
@@ -12,7 +12,7 @@ export const guestServiceSchema: z.ZodMiniType<GuestService> = z.strictObject({
   port: z.nullable(z.int().check(z.gte(1), z.lte(65535))),
   health: z.nullable(
     z.strictObject({
-      path: z.string().check(z.regex(/^\/[\x21-\x7e]{0,255}$/)),
+      path: z.string().check(z.regex(healthPath)),
       expect: z.string().check(z.maxLength(256)),
     }),
   ),

@@ -1,7 +1,8 @@
 import { PassThrough } from "node:stream";
 import { NotFoundError, OperationError } from "../../src/domain/errors.ts";
 import { aRevision } from "../builders/records.ts";
-import { type TenantId, formatPool, parseInstanceId } from "../../src/domain/ids.ts";
+import type { AuditLogName } from "../../src/domain/audit.ts";
+import { formatPool, parseInstanceId } from "../../src/domain/ids.ts";
 import type { Instance } from "../../src/domain/instance.ts";
 import type { Pool } from "../../src/domain/pool.ts";
 import type { Revision } from "../../src/domain/revision.ts";
@@ -10,6 +11,7 @@ import type { AuditDisk } from "../../src/host/audit/audit-disk.ts";
 import { AuditLog } from "../../src/host/audit/audit-log.ts";
 import type { NodeContext } from "../../src/node/context.ts";
 import { orderedLocks } from "../../src/node/ordered-locks.ts";
+import type { AcceptedDesired } from "../../src/ports/desired-store.ts";
 import type { DriveRequest } from "../../src/ports/drives.ts";
 import type { GuestSession } from "../../src/ports/guest-link.ts";
 import type { NetworkDifference, TenantNetworkState } from "../../src/ports/network.ts";
@@ -73,6 +75,10 @@ export class FakeHost {
   readonly audit: MemoryAuditDisk = new MemoryAuditDisk();
   /** How often flakes were changed: each change makes another image of the same flake. */
   flakeEdits = 0;
+  readonly nodeId = "node-a";
+  trustedKeys: readonly Uint8Array[] = [];
+  /** The document in force. */
+  desired: AcceptedDesired | undefined;
   readonly #tenants = new Map<string, Tenant>();
   readonly #pools = new Map<string, Pool>();
   readonly #instances = new Map<string, Instance>();
@@ -176,6 +182,14 @@ export class FakeHost {
         load: port("secrets.load", (tenant) => this.#secrets.get(tenant)),
         save: port("secrets.save", (tenant, secrets) => {
           this.#secrets.set(tenant, secrets);
+        }),
+      },
+      desired: {
+        nodeId: async () => this.nodeId,
+        trustedKeys: async () => this.trustedKeys,
+        load: port("desired.load", () => this.desired),
+        save: port("desired.save", (accepted) => {
+          this.desired = accepted;
         }),
       },
       audit: new AuditLog({
@@ -362,7 +376,7 @@ export class FakeHost {
   /** What changes the audit files may fail or be the last that a process does; half a line is then written. */
   #auditDisk(process: { readonly dead: boolean }, port: Port): AuditDisk {
     const disk = this.audit;
-    const append = port("audit.append", (tenant: TenantId, bytes: string) => {
+    const append = port("audit.append", (tenant: AuditLogName, bytes: string) => {
       disk.add(tenant, bytes);
     });
     return {
@@ -380,11 +394,11 @@ export class FakeHost {
           throw error;
         }
       },
-      truncate: port("audit.truncate", (tenant: TenantId, size: number) => {
+      truncate: port("audit.truncate", (tenant: AuditLogName, size: number) => {
         disk.cut(tenant, size);
       }),
       readHead: async (tenant) => disk.readHead(tenant),
-      writeHead: port("audit.writeHead", (tenant: TenantId, text: string) => {
+      writeHead: port("audit.writeHead", (tenant: AuditLogName, text: string) => {
         disk.heads.set(tenant, text);
       }),
     };

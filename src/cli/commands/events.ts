@@ -1,10 +1,10 @@
 import { type Command, buildCommand } from "@stricli/core";
 import { UsageError } from "../../domain/errors.ts";
-import type { TenantId } from "../../domain/ids.ts";
+import type { AuditLogName } from "../../domain/audit.ts";
 import type { AuditVerdict } from "../../ports/audit.ts";
 import type { CliContext } from "../context.ts";
 import { notTrustedExitCode } from "../exit-codes.ts";
-import { jsonFlag, tenantArgument, wholeNumber } from "../parameters.ts";
+import { auditLogArgument, jsonFlag, wholeNumber } from "../parameters.ts";
 import { renderEvent } from "../render-event.ts";
 
 interface Flags {
@@ -15,14 +15,14 @@ interface Flags {
 }
 
 /** `mvm events` */
-export const events: Command<CliContext> = buildCommand<Flags, [TenantId], CliContext>({
+export const events: Command<CliContext> = buildCommand<Flags, [AuditLogName], CliContext>({
   docs: {
-    brief: "Show the audit trail of a tenant, or verify it",
+    brief: "Show the audit trail of a tenant or of the node, or verify it",
     fullDescription:
-      "Shows what happened to a tenant, oldest first; also of one that was destroyed. With --verify, checks that every line is what was written, in order, and that none is missing; ends with exit code 6 and names the lines when not.",
+      "Shows what happened to a tenant, oldest first; also of one that was destroyed; with @node what happened to the node itself, such as documents that were refused. With --verify, checks that every line is what was written, in order, and that none is missing; ends with exit code 6 and names the lines when not.",
   },
   parameters: {
-    positional: tenantArgument,
+    positional: auditLogArgument,
     flags: {
       last: {
         kind: "parsed",
@@ -64,7 +64,7 @@ export const events: Command<CliContext> = buildCommand<Flags, [TenantId], CliCo
 
 function reportVerdict(
   context: CliContext,
-  tenant: TenantId,
+  tenant: AuditLogName,
   verdict: AuditVerdict,
   json: boolean,
 ): void {

@@ -1,24 +1,24 @@
 import { constants } from "node:fs";
 import { type FileHandle, mkdir, open } from "node:fs/promises";
 import { join } from "node:path";
-import type { TenantId } from "../../domain/ids.ts";
+import { type AuditLogName, nodeLog } from "../../domain/audit.ts";
 import { isErrno, readFileIfAny, writeFileAtomic } from "../files.ts";
 import { type Roots, tenantFolder } from "../roots.ts";
 
 /** The two files of an audit log. What `append` wrote when the process dies may be any part of its bytes. */
 export interface AuditDisk {
   /** Length of the log in bytes; undefined when there is none. */
-  size(tenant: TenantId): Promise<number | undefined>;
-  read(tenant: TenantId, offset: number, length: number): Promise<Buffer>;
+  size(tenant: AuditLogName): Promise<number | undefined>;
+  read(tenant: AuditLogName, offset: number, length: number): Promise<Buffer>;
   /** Adds bytes to the log; they are durable when it answers. */
-  append(tenant: TenantId, bytes: string): Promise<void>;
-  truncate(tenant: TenantId, size: number): Promise<void>;
-  readHead(tenant: TenantId): Promise<string | undefined>;
+  append(tenant: AuditLogName, bytes: string): Promise<void>;
+  truncate(tenant: AuditLogName, size: number): Promise<void>;
+  readHead(tenant: AuditLogName): Promise<string | undefined>;
   /** Replaces the head whole or not at all. */
-  writeHead(tenant: TenantId, text: string): Promise<void>;
+  writeHead(tenant: AuditLogName, text: string): Promise<void>;
 }
 
-/** `audit.log` and `audit.head` in the tenant's folder, 0600. */
+/** `audit.log` and `audit.head` in the tenant's folder, or in `audit` of the state folder for the node's own; 0600. */
 export class AuditFiles implements AuditDisk {
   readonly #roots: Roots;
 
@@ -26,11 +26,11 @@ export class AuditFiles implements AuditDisk {
     this.#roots = roots;
   }
 
-  async size(tenant: TenantId): Promise<number | undefined> {
+  async size(tenant: AuditLogName): Promise<number | undefined> {
     return this.#withLog(tenant, constants.O_RDONLY, async (file) => (await file.stat()).size);
   }
 
-  async read(tenant: TenantId, offset: number, length: number): Promise<Buffer> {
+  async read(tenant: AuditLogName, offset: number, length: number): Promise<Buffer> {
     const found = await this.#withLog(tenant, constants.O_RDONLY, async (file) => {
       const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, offset);
       return buffer.subarray(0, bytesRead);
@@ -38,38 +38,44 @@ export class AuditFiles implements AuditDisk {
     return found ?? Buffer.alloc(0);
   }
 
-  async append(tenant: TenantId, bytes: string): Promise<void> {
+  async append(tenant: AuditLogName, bytes: string): Promise<void> {
     const { O_WRONLY, O_APPEND, O_CREAT } = constants;
-    await mkdir(tenantFolder(this.#roots, tenant), { recursive: true, mode: 0o700 });
+    await mkdir(this.#folder(tenant), { recursive: true, mode: 0o700 });
     await this.#withLog(tenant, O_WRONLY | O_APPEND | O_CREAT, async (file) => {
       await file.appendFile(bytes);
       await file.datasync();
     });
   }
 
-  async truncate(tenant: TenantId, size: number): Promise<void> {
+  async truncate(tenant: AuditLogName, size: number): Promise<void> {
     await this.#withLog(tenant, constants.O_WRONLY, async (file) => {
       await file.truncate(size);
       await file.datasync();
     });
   }
 
-  async readHead(tenant: TenantId): Promise<string | undefined> {
+  async readHead(tenant: AuditLogName): Promise<string | undefined> {
     return readFileIfAny(this.#path(tenant, "audit.head"));
   }
 
-  async writeHead(tenant: TenantId, text: string): Promise<void> {
-    await mkdir(tenantFolder(this.#roots, tenant), { recursive: true, mode: 0o700 });
+  async writeHead(tenant: AuditLogName, text: string): Promise<void> {
+    await mkdir(this.#folder(tenant), { recursive: true, mode: 0o700 });
     // The rename's fsync of the folder makes the name of a new log durable too.
     await writeFileAtomic(this.#path(tenant, "audit.head"), text, 0o600);
   }
 
-  #path(tenant: TenantId, name: string): string {
-    return join(tenantFolder(this.#roots, tenant), name);
+  #path(tenant: AuditLogName, name: string): string {
+    return join(this.#folder(tenant), name);
+  }
+
+  #folder(tenant: AuditLogName): string {
+    return tenant === nodeLog
+      ? join(this.#roots.stateDir, "audit")
+      : tenantFolder(this.#roots, tenant);
   }
 
   async #withLog<T>(
-    tenant: TenantId,
+    tenant: AuditLogName,
     flags: number,
     work: (file: FileHandle) => Promise<T>,
   ): Promise<T | undefined> {

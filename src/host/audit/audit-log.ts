@@ -1,6 +1,5 @@
-import type { AuditEvent } from "../../domain/audit.ts";
+import type { AuditEvent, AuditLogName } from "../../domain/audit.ts";
 import { OperationError, describeError, isSystemError } from "../../domain/errors.ts";
-import type { TenantId } from "../../domain/ids.ts";
 import type { AuditEntry, AuditHead, AuditTrail, AuditVerdict } from "../../ports/audit.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { AuditDisk } from "./audit-disk.ts";
@@ -32,13 +31,13 @@ export interface AuditLogOptions {
 export class AuditLog implements AuditTrail {
   readonly #options: AuditLogOptions;
   /** Actions of one process run side by side under one tenant's lock; their lines come one after the other. */
-  readonly #tails = new Map<TenantId, Promise<void>>();
+  readonly #tails = new Map<AuditLogName, Promise<void>>();
 
   constructor(options: AuditLogOptions) {
     this.#options = options;
   }
 
-  async append(tenant: TenantId, event: AuditEvent): Promise<void> {
+  async append(tenant: AuditLogName, event: AuditEvent): Promise<void> {
     const before = this.#tails.get(tenant) ?? Promise.resolve();
     const mine = before.then(
       () => this.#append(tenant, event),
@@ -59,7 +58,7 @@ export class AuditLog implements AuditTrail {
     }
   }
 
-  async last(tenant: TenantId, count: number): Promise<AuditEntry[] | undefined> {
+  async last(tenant: AuditLogName, count: number): Promise<AuditEntry[] | undefined> {
     const { disk } = this.#options;
     const size = await disk.size(tenant);
     if (size === undefined) return undefined;
@@ -76,7 +75,7 @@ export class AuditLog implements AuditTrail {
     }
   }
 
-  async verify(tenant: TenantId): Promise<AuditVerdict | undefined> {
+  async verify(tenant: AuditLogName): Promise<AuditVerdict | undefined> {
     const { disk, signer, clock } = this.#options;
     for (let attempt = 1; ; attempt += 1) {
       // The head first: a writer adds the line before it signs, so the log is never behind the head.
@@ -90,14 +89,14 @@ export class AuditLog implements AuditTrail {
     }
   }
 
-  async head(tenant: TenantId): Promise<AuditHead | undefined> {
+  async head(tenant: AuditLogName): Promise<AuditHead | undefined> {
     const text = await this.#options.disk.readHead(tenant);
     if (text === undefined) return undefined;
     const head = await openHead(text, tenant, this.#options.signer);
     return typeof head === "string" ? undefined : viewHead(head);
   }
 
-  async #append(tenant: TenantId, event: AuditEvent): Promise<void> {
+  async #append(tenant: AuditLogName, event: AuditEvent): Promise<void> {
     const { disk, signer, by } = this.#options;
     let headText = await disk.readHead(tenant);
     if (headText === undefined && ((await disk.size(tenant)) ?? 0) === 0) {

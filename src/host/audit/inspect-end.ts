@@ -1,5 +1,5 @@
 import type { AuditEvent } from "../../domain/audit.ts";
-import type { TenantId } from "../../domain/ids.ts";
+import type { AuditLogName } from "../../domain/audit.ts";
 import type { AuditDisk } from "./audit-disk.ts";
 import { type HeadSigner, type StoredHead, openHead } from "./audit-head.ts";
 import {
@@ -16,7 +16,7 @@ const longestTailBytes = 4 * maxLineBytes;
 export interface EndRequest {
   readonly disk: AuditDisk;
   readonly signer: HeadSigner;
-  readonly tenant: TenantId;
+  readonly tenant: AuditLogName;
   readonly headText: string | undefined;
 }
 

@@ -1,4 +1,4 @@
-import type { TenantId } from "../../domain/ids.ts";
+import type { AuditLogName } from "../../domain/audit.ts";
 import type { AuditProblem, AuditVerdict } from "../../ports/audit.ts";
 import type { AuditDisk } from "./audit-disk.ts";
 import { type HeadSigner, type StoredHead, openHead, viewHead } from "./audit-head.ts";
@@ -18,7 +18,7 @@ const maxProblems = 100;
 export interface VerifyRequest {
   readonly disk: AuditDisk;
   readonly signer: HeadSigner;
-  readonly tenant: TenantId;
+  readonly tenant: AuditLogName;
   readonly headText: string | undefined;
   readonly size: number;
 }

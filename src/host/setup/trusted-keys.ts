@@ -1,11 +1,9 @@
-import { createHash } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { NotTrustedError } from "../../domain/errors.ts";
 import { parseSigningKey } from "../../domain/signing-key.ts";
+import { signingKeyId } from "../../protocol/signed-desired.ts";
 import { listFolderIfAny, readFileIfAny, writeFileAtomic } from "../files.ts";
-
-const idDigits = 16;
 
 /** A coordinator's Ed25519 public key that this node believes. */
 export interface TrustedKey {
@@ -20,7 +18,7 @@ export async function trustKey(
   key: Uint8Array,
 ): Promise<TrustedKey & { readonly added: boolean }> {
   const folder = trustedKeysFolder(configDir);
-  const id = createHash("sha256").update(key).digest("hex").slice(0, idDigits);
+  const id = signingKeyId(key);
   const content = `${Buffer.from(key).toString("base64")}\n`;
   for (const { path, text } of await readKeys(folder)) {
     if (text.trim() === content.trim()) return { id, path, added: false };
@@ -35,17 +33,27 @@ export async function trustKey(
 export async function listTrustedKeys(
   configDir: string,
 ): Promise<{ readonly keys: number; readonly broken: readonly string[] }> {
+  const { keys, broken } = await parseKeys(configDir);
+  return { keys: keys.length, broken };
+}
+
+/** The keys this node believes, 32 bytes each. */
+export async function readTrustedKeys(configDir: string): Promise<Buffer[]> {
+  return (await parseKeys(configDir)).keys;
+}
+
+async function parseKeys(configDir: string): Promise<{ keys: Buffer[]; broken: string[] }> {
+  const keys: Buffer[] = [];
   const broken: string[] = [];
-  const files = await readKeys(trustedKeysFolder(configDir));
-  for (const { path, text } of files) {
+  for (const { path, text } of await readKeys(trustedKeysFolder(configDir))) {
     try {
-      parseSigningKey(text);
+      keys.push(parseSigningKey(text));
     } catch (error) {
       if (!(error instanceof NotTrustedError)) throw error;
       broken.push(path);
     }
   }
-  return { keys: files.length - broken.length, broken };
+  return { keys, broken };
 }
 
 async function readKeys(folder: string): Promise<{ path: string; text: string }[]> {
