@@ -11,6 +11,7 @@ import {
   exitCodeOf,
 } from "./cli/exit-codes.ts";
 import { Descriptor } from "./cli/descriptor.ts";
+import { localTerminal } from "./cli/local-terminal.ts";
 import { Output } from "./cli/output.ts";
 import type { HostParts } from "./compose-node.ts";
 import { HostLacksError } from "./domain/errors.ts";
@@ -42,6 +43,7 @@ async function main(): Promise<void> {
     get stdin() {
       return process.stdin;
     },
+    terminal: () => localTerminal(process),
     out,
     signal: interrupt.signal,
     records: async () => {

@@ -127,6 +127,9 @@ export class AgentSessions implements PortEvents {
       case "ExecInput":
         await session.execs.input(request);
         return {};
+      case "ExecResize":
+        await session.execs.resize(request);
+        return {};
       case "ExecCancel":
         session.execs.cancel(request.exec_id);
         return {};

@@ -1,13 +1,25 @@
 import { spawn } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
+import type { ChildProcess, StdioPipeNamed, StdioNull } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { ConflictError, NotFoundError, OperationError } from "../domain/errors.ts";
 import { maxStreamChunkBytes } from "../protocol/guest-messages.ts";
 import type { ExecProgress } from "../protocol/guest-messages.ts";
 import { maxConcurrentExecs } from "../protocol/guest-requests.ts";
-import type { ExecInputRequest, ExecRequest } from "../protocol/guest-requests.ts";
-import { exitCodeOf, signalGroup } from "./process-group.ts";
+import type {
+  ExecInputRequest,
+  ExecRequest,
+  ExecResizeRequest,
+} from "../protocol/guest-requests.ts";
+import { exitCodeOf, killSession, signalGroup } from "./process-group.ts";
+import {
+  type GuestTerminal,
+  reportDescriptor,
+  onTerminal,
+  readTerminal,
+  resizeTerminal,
+  terminalEnv,
+} from "./terminal.ts";
 
 /** How long output may still come after the program has ended, from children that keep it open. */
 const lateOutputMs = 500;
@@ -18,10 +30,16 @@ export interface ProgressSink {
   drained(): Promise<void>;
 }
 
+interface RunningCommand {
+  readonly child: ChildProcess;
+  /** Undefined without a terminal. Settles when the terminal is there, or its command has ended before. */
+  readonly terminal: Promise<GuestTerminal | undefined> | undefined;
+}
+
 /** The commands that one session runs. */
 export class ExecTable {
   readonly #sink: ProgressSink;
-  readonly #running = new Map<number, ChildProcess>();
+  readonly #running = new Map<number, RunningCommand>();
   #count = 0;
 
   constructor(sink: ProgressSink) {
@@ -55,7 +73,7 @@ export class ExecTable {
 
   /** Resolves when the program can take more. @throws ConflictError when it takes no more input. */
   async input(request: ExecInputRequest): Promise<void> {
-    const stdin = this.#running.get(request.exec_id)?.stdin;
+    const stdin = this.#running.get(request.exec_id)?.child.stdin;
     if (stdin === undefined || stdin === null || !stdin.writable) {
       throw new ConflictError("the command takes no more input");
     }
@@ -69,9 +87,16 @@ export class ExecTable {
     });
   }
 
+  /** Resolves when the terminal has its new size. @throws ConflictError when the command has no terminal any more. */
+  async resize(request: ExecResizeRequest): Promise<void> {
+    const terminal = await this.#running.get(request.exec_id)?.terminal;
+    if (terminal === undefined) throw new ConflictError("the command has no terminal");
+    await resizeTerminal(terminal.device, request);
+  }
+
   cancel(execId: number): void {
-    const pid = this.#running.get(execId)?.pid;
-    if (pid !== undefined) signalGroup(pid, "SIGKILL");
+    const running = this.#running.get(execId);
+    if (running !== undefined) kill(running);
   }
 
   /** The session is over: nobody waits for these any more. */
@@ -80,19 +105,9 @@ export class ExecTable {
   }
 
   async #run(request: ExecRequest): Promise<number> {
-    const [program = "", ...args] = request.command;
-    const child = spawn(program, args, {
-      cwd: request.cwd,
-      env: {
-        PATH: "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin",
-        HOME: "/root",
-        TERM: "dumb",
-        ...request.env,
-      },
-      stdio: [request.input ? "pipe" : "ignore", "pipe", "pipe"],
-      detached: true,
-    });
-    this.#running.set(request.id, child);
+    const running = start(request);
+    const { child } = running;
+    this.#running.set(request.id, running);
     const { pid } = child;
     if (pid !== undefined) allowOomKill(pid);
     // A program may end before it has read its input.
@@ -116,7 +131,7 @@ export class ExecTable {
     let timedOut = false;
     const timer = setTimeout(() => {
       timedOut = true;
-      if (pid !== undefined) signalGroup(pid, "SIGKILL");
+      kill(running);
     }, request.timeout_ms);
     let late: NodeJS.Timeout | undefined;
     child.once("error", (error: NodeJS.ErrnoException) => {
@@ -124,8 +139,10 @@ export class ExecTable {
       const options = { cause: error };
       reject(
         error.code === "ENOENT"
-          ? new NotFoundError(`the guest has no program ${program}, or no folder ${request.cwd}`)
-          : new OperationError(`cannot start ${program}`, options),
+          ? new NotFoundError(
+              `the guest has no program ${request.command[0]}, or no folder ${request.cwd}`,
+            )
+          : new OperationError(`cannot start ${request.command[0]}`, options),
       );
     });
     child.once("exit", () => {
@@ -163,6 +180,35 @@ export class ExecTable {
     }
     return room;
   }
+}
+
+/** Starts a command in a process group of its own, on pipes or on a terminal. */
+function start(request: ExecRequest): RunningCommand {
+  const env: Readonly<Record<string, string>> = {
+    PATH: "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin",
+    HOME: "/root",
+    TERM: "dumb",
+    ...request.env,
+    ...(request.terminal === undefined ? {} : terminalEnv),
+  };
+  const { command, cwd, terminal: size } = request;
+  const [program = "", ...args] =
+    size === undefined ? command : onTerminal(command, size, { cwd, env });
+  // At a terminal nobody may type, but it has not ended as an empty input has.
+  const stdin = request.input || size !== undefined ? "pipe" : "ignore";
+  const stdio: (StdioNull | StdioPipeNamed)[] = [stdin, "pipe", "pipe"];
+  if (size !== undefined) stdio[reportDescriptor] = "pipe";
+  const child: ChildProcess = spawn(program, args, { cwd, env, stdio, detached: true });
+  const report = child.stdio[reportDescriptor];
+  return { child, terminal: report instanceof Readable ? readTerminal(report) : undefined };
+}
+
+/** Kills a command with all that is in its process group or on its terminal. */
+function kill({ child, terminal }: RunningCommand): void {
+  if (child.pid === undefined) return;
+  signalGroup(child.pid, "SIGKILL");
+  // Without its terminal most of it ends by SIGHUP; what ignores that ends by this.
+  void terminal?.then((found) => found !== undefined && killSession(found.sessionId));
 }
 
 /** The agent protects itself from the OOM killer; what it starts must not inherit that. */

@@ -1,5 +1,13 @@
 import type { HealthReport, HelloAnswer } from "../protocol/guest-messages.ts";
+import type { TerminalSize } from "../protocol/guest-requests.ts";
 import type { VmmProcess } from "./vmm.ts";
+
+/** The terminal that a command in a guest is shown on. */
+export interface ExecTerminal {
+  size(): TerminalSize;
+  /** Calls back whenever the size may be another. @returns what ends that. */
+  onResize(listener: () => void): () => void;
+}
 
 export interface GuestExecRequest {
   readonly command: readonly string[];
@@ -7,6 +15,8 @@ export interface GuestExecRequest {
   readonly cwd?: string;
   readonly timeoutMs: number;
   readonly stdin?: AsyncIterable<Uint8Array>;
+  /** Runs it on a terminal of its own in the guest, of the size of this one; all output is `stdout` then. */
+  readonly terminal?: ExecTerminal;
   readonly onOutput: (stream: "stdout" | "stderr", bytes: Uint8Array) => void;
   readonly signal?: AbortSignal;
 }

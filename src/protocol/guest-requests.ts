@@ -26,8 +26,16 @@ export interface ExecRequest {
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
   readonly timeout_ms: number;
-  /** Whether `ExecInput` will follow; without it standard input is empty. */
+  /** Whether `ExecInput` will follow; without it standard input is empty, or a terminal at which nobody types. */
   readonly input: boolean;
+  /** Runs it on a terminal of its own: what it prints, errors too, comes as `stdout`. Left out: on pipes. */
+  readonly terminal?: TerminalSize | undefined;
+}
+
+/** Rows and columns of characters. */
+export interface TerminalSize {
+  readonly rows: number;
+  readonly cols: number;
 }
 
 /** The next bytes of standard input; answered when the program can take more. */
@@ -40,7 +48,14 @@ export interface ExecInputRequest {
   readonly end: boolean;
 }
 
-/** Kills the process group of a running `Exec`, which is answered as for a program that was killed. */
+/** A new size for the terminal of a running `Exec`; answered when its programs have been told. */
+export interface ExecResizeRequest extends TerminalSize {
+  readonly id: number;
+  readonly op: "ExecResize";
+  readonly exec_id: number;
+}
+
+/** Kills the process group of a running `Exec`, or all on its terminal, which is answered as for a program that was killed. */
 interface ExecCancelRequest {
   readonly id: number;
   readonly op: "ExecCancel";
@@ -69,12 +84,17 @@ export type GuestRequest =
   | { readonly id: number; readonly op: "Health" }
   | ExecRequest
   | ExecInputRequest
+  | ExecResizeRequest
   | ExecCancelRequest
   | LogsRequest
   | ShutdownRequest;
 
 const id = z.int().check(z.nonnegative());
 const text = z.string().check(z.maxLength(64 * 1024));
+
+/** The kernel keeps each in 16 bits (tty_ioctl(2), TIOCSWINSZ); a terminal of size 0 has no size. */
+const cells = z.int().check(z.gte(1), z.lte(65_535));
+const terminalSize = { rows: cells, cols: cells };
 
 const hello = z.strictObject({
   id,
@@ -94,6 +114,8 @@ const exec = z.strictObject({
   cwd: z.string().check(z.maxLength(4096)),
   timeout_ms: z.int().check(z.gte(1), z.lte(maxExecTimeoutMs)),
   input: z.boolean(),
+  // Not sent when there is none: an image may be older than the node that speaks to it.
+  terminal: z.optional(z.strictObject(terminalSize)),
 });
 const execInput = z.strictObject({
   id,
@@ -102,6 +124,12 @@ const execInput = z.strictObject({
   // Base64, but not checked for it: Buffer takes any text, and the check costs more than the rest.
   data: z.string().check(z.maxLength(Math.ceil(maxStreamChunkBytes / 3) * 4)),
   end: z.boolean(),
+});
+const execResize = z.strictObject({
+  id,
+  op: z.literal("ExecResize"),
+  exec_id: id,
+  ...terminalSize,
 });
 const execCancel = z.strictObject({ id, op: z.literal("ExecCancel"), exec_id: id });
 const logs = z.strictObject({
@@ -122,6 +150,7 @@ const schemas: Readonly<Record<GuestRequest["op"], z.ZodMiniType<GuestRequest>>>
   Health: health,
   Exec: exec,
   ExecInput: execInput,
+  ExecResize: execResize,
   ExecCancel: execCancel,
   Logs: logs,
   Shutdown: shutdown,

@@ -4,6 +4,7 @@ import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { NodeUnderTest } from "./node-under-test.ts";
+import { TestTerminal } from "../hosts/test-terminal.ts";
 import { filesWith, processWith } from "./search.ts";
 
 /** Two tenants with real microVMs of the `hello` flake: the main job, without OpenClaw's weight. */
@@ -99,6 +100,53 @@ describe("two tenants with hello workers", () => {
       input: "12345",
     });
     assert.equal(piped.stdout.trim(), "5");
+  });
+
+  it("gives a shell in a guest a terminal: size, keys, Ctrl-C and exit code go through", async () => {
+    const [first] = await of("acme");
+    assert.ok(first);
+    const terminal = new TestTerminal();
+    const ended = terminal.run(node.command("instance", "exec", "-it", first.address, "--", "sh"), {
+      env: { ...node.env, TERM: "vt102" },
+      timeout_ms: 120_000,
+    });
+    await terminal.until(/# $/, 60_000);
+    await terminal.type('tty; stty size; echo "$TERM on $(hostname)"\r');
+    const id = first.address.split("/")[2];
+    await terminal.until(new RegExp(`/dev/pts/\\d+\n33 101\nvt102 on ${id}\n`), 20_000);
+    await terminal.type(
+      `sh -c "trap 'stty size' WINCH; echo watching; while sleep 1; do :; done"\r`,
+    );
+    await terminal.until(/\nwatching\n/, 20_000);
+    await terminal.resize({ rows: 44, cols: 122 });
+    await terminal.until(/\n44 122\n/, 20_000);
+    await terminal.type("\u0003");
+    await terminal.until(/\^C[^]*# $/, 20_000);
+    await terminal.type("exit 9\r");
+    assert.equal(await ended, 9, terminal.shown);
+  });
+
+  it("ends what ran on a terminal when mvm is killed", async () => {
+    const [first] = await of("acme");
+    assert.ok(first);
+    const terminal = new TestTerminal();
+    const script = "trap '' HUP; echo begun; exec sleep 4321";
+    const command = node.command(
+      "instance",
+      "exec",
+      "-it",
+      first.address,
+      "--",
+      "sh",
+      "-c",
+      script,
+    );
+    const ended = terminal.run(command, { env: node.env, timeout_ms: 120_000 });
+    await terminal.until(/begun/, 60_000);
+    terminal.cut();
+    await ended;
+    const found = await node.exec(first.address, "sh", "-c", "ps | grep '[s]leep 4321'");
+    assert.deepEqual([found.stdout, found.exitCode], ["", 1], found.stderr);
   });
 
   it("shows what services log and what the console printed", async () => {

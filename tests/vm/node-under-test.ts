@@ -63,6 +63,16 @@ export class NodeUnderTest implements AsyncDisposable {
     return (await this.json("instance", "list", ...only)) as ListedInstance[];
   }
 
+  /** The command line of `bin/mvm` on this node, for who starts it otherwise than `try`; with `env`. */
+  command(...args: readonly string[]): string[] {
+    const [program, all] = this.namespace.command(`${projectDir}/bin/mvm`, args);
+    return [program, ...all];
+  }
+
+  get env(): Record<string, string> {
+    return { PATH: process.env["PATH"] ?? "", ...this.roots.env };
+  }
+
   /** Runs a command in a guest; any exit code is an answer. */
   async exec(address: string, ...command: readonly string[]): Promise<MvmResult> {
     return this.try(["instance", "exec", address, "--", ...command]);

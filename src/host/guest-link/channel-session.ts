@@ -1,6 +1,6 @@
 import type { Duplex } from "node:stream";
 import { ConflictError, MvmError, OperationError } from "../../domain/errors.ts";
-import type { GuestExecRequest, GuestSession } from "../../ports/guest-link.ts";
+import type { ExecTerminal, GuestExecRequest, GuestSession } from "../../ports/guest-link.ts";
 import {
   emptyAnswerSchema,
   execAnswerSchema,
@@ -62,6 +62,7 @@ export class ChannelSession implements GuestSession {
         cwd: request.cwd ?? "/",
         timeout_ms: request.timeoutMs,
         input: request.stdin !== undefined,
+        ...(request.terminal === undefined ? {} : { terminal: request.terminal.size() }),
       },
       { schema: execAnswerSchema, timeoutMs: request.timeoutMs + execAnswerGraceMs, onProgress },
     );
@@ -84,6 +85,7 @@ export class ChannelSession implements GuestSession {
     exec.answer.catch(() => undefined);
     interrupted.promise.catch(() => undefined);
     void input;
+    const stopResizing = this.#followSize(exec.id, request.terminal);
     // A QEMU channel does not tell that the agent died; the next agent refuses a Ping without Hello.
     const keepAlive = setInterval(() => {
       this.ping().catch((error: unknown) =>
@@ -94,6 +96,7 @@ export class ChannelSession implements GuestSession {
       return (await Promise.race([exec.answer, interrupted.promise])).exit_code;
     } finally {
       clearInterval(keepAlive);
+      stopResizing();
       done.abort();
       request.signal?.removeEventListener("abort", onAbort);
     }
@@ -130,6 +133,29 @@ export class ChannelSession implements GuestSession {
   async #ask(body: Parameters<GuestRequests["start"]>[0]): Promise<void> {
     const timeoutMs = this.#limits.requestTimeoutMs;
     await this.#requests.start(body, { schema: emptyAnswerSchema, timeoutMs }).answer;
+  }
+
+  /** Passes new sizes of a terminal on, one at a time and only the last of many. @returns what ends that. */
+  #followSize(execId: number, terminal: ExecTerminal | undefined): () => void {
+    if (terminal === undefined) return () => undefined;
+    let sending = false;
+    let changed = false;
+    const send = async (): Promise<void> => {
+      changed = true;
+      if (sending) return;
+      sending = true;
+      while (changed) {
+        changed = false;
+        try {
+          await this.#ask({ op: "ExecResize", exec_id: execId, ...terminal.size() });
+        } catch (error) {
+          // The command has ended, or the session: then its own answer says so.
+          if (!(error instanceof MvmError)) throw error;
+        }
+      }
+      sending = false;
+    };
+    return terminal.onResize(() => void send());
   }
 
   /** Sends input chunk by chunk, each after the guest took the one before. */

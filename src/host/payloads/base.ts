@@ -13,7 +13,14 @@ import { downloadPackages, unpackPackages } from "./packages.ts";
 import { checkPin, installFromLock, lockDigest, readPins } from "./pins.ts";
 import type { MadePayload, MakeContext, Payload } from "./prepare.ts";
 
-const packageNames = ["busybox-static", "libc6", "libgcc-s1", "libstdc++6", "ca-certificates"];
+const packageNames = [
+  "busybox-static",
+  "libc6",
+  "libgcc-s1",
+  "libstdc++6",
+  "ca-certificates",
+  "bsdutils",
+];
 
 /** What Node is linked with, and what glibc loads by itself to look names up. */
 const libraries: readonly RegExp[] = [
@@ -24,13 +31,16 @@ const libraries: readonly RegExp[] = [
 ];
 const libraryFolder = join("lib", "x86_64-linux-gnu");
 
-/** `tree/`: busybox with its applets, glibc and libstdc++, certificates and Node, for every guest. */
+/** From bsdutils: how a guest makes a terminal (src/guest/terminal.ts). It needs the C library alone. */
+const script = join("usr", "bin", "script");
+
+/** `tree/`: busybox with its applets, glibc and libstdc++, certificates, Node and script(1), for every guest. */
 export const basePayload: Payload = {
   name: "base",
   title: "guest base",
   recipe: async ({ projectDir }) => {
     const pins = await readPins(projectDir);
-    return `1 node ${pins.node.sha256} ${await lockDigest(projectDir, "node")}`;
+    return `2 node ${pins.node.sha256} ${await lockDigest(projectDir, "node")}`;
   },
   make,
 };
@@ -60,6 +70,8 @@ async function make(context: MakeContext): Promise<MadePayload> {
     join(tree, "lib64", "ld-linux-x86-64.so.2"),
   );
   await addCertificates(unpacked, tree);
+  await mkdir(join(tree, dirname(script)), { recursive: true, mode: 0o755 });
+  await copyFile(join(unpacked, script), join(tree, script));
   const nodeVersion = await addNode(context, projectDir, tree);
   return { version: `node ${nodeVersion}`, files: {}, packages };
 }

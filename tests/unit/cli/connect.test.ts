@@ -47,6 +47,7 @@ test(
       records: async () => node,
       host: () => Promise.reject(new Error("connect asks nothing of the host's setup")),
       exitWith: () => undefined,
+      terminal: () => undefined,
     };
     await run(buildCommandLine("0"), ["connect", "demo", "--watch"], context);
     assert.equal(asked, 3);

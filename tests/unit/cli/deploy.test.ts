@@ -43,6 +43,7 @@ class Watch implements AsyncDisposable {
       records: async () => node,
       host: () => Promise.reject(new Error("deploy asks nothing of the host's setup")),
       exitWith: () => undefined,
+      terminal: () => undefined,
     };
     const line = ["deploy", this.#manifest, "--watch", "--interval", String(interval)];
     this.#ended = run(buildCommandLine("0"), line, context);

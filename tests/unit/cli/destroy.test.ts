@@ -38,6 +38,7 @@ async function mvm(host: FakeHost, ...line: string[]): Promise<string[]> {
     records: async () => node,
     host: () => Promise.reject(new Error("destroy asks nothing of the host's setup")),
     exitWith: () => undefined,
+    terminal: () => undefined,
   };
   await run(buildCommandLine("0"), line, context);
   return shown.trimEnd().split("\n");

@@ -287,3 +287,39 @@ void test("an input that fails after its command ended fails nobody", async () =
   await new Promise(setImmediate);
   session.close();
 });
+
+void test("of many sizes of a terminal, one is on its way at a time and the last one arrives", async () => {
+  const sizes: number[] = [];
+  let resized = (): void => undefined;
+  let rows = 10;
+  let execId = 0;
+  const session = await openTo((request, guest) => {
+    const answer = (id: number, result: object): void =>
+      void guest.write(encodeFrame({ id, ok: true, result }));
+    if (request.op === "Exec") {
+      assert.deepEqual((request as unknown as { terminal: unknown }).terminal, { rows, cols: 80 });
+      execId = request.id;
+      setImmediate(() => {
+        for (rows = 11; rows < 30; rows += 1) resized();
+      });
+    } else if (request.op === "ExecResize") {
+      sizes.push((request as unknown as { rows: number }).rows);
+      setTimeout(() => answer(request.id, {}), 20);
+      if (sizes.length === 2) setTimeout(() => answer(execId, { exit_code: 0 }), 60);
+    }
+  });
+  const terminal = {
+    size: () => ({ rows, cols: 80 }),
+    onResize: (listener: () => void) => {
+      resized = listener;
+      return () => {
+        resized = () => assert.fail("nobody listens any more");
+      };
+    },
+  };
+  assert.equal(await session.exec({ ...run, terminal }), 0);
+  assert.equal(sizes.length, 2);
+  assert.equal(sizes[1], 30);
+  assert.throws(resized, /nobody listens/);
+  session.close();
+});
