@@ -17,6 +17,7 @@ import { type Roots, instanceRunRoot } from "./host/roots.ts";
 import { requirePlatform } from "./host/setup/platform-file.ts";
 import { isProduction, unbuiltPromises } from "./host/setup/production.ts";
 import { FileDesiredStore } from "./host/store/file-desired-store.ts";
+import { FileDiskReserve } from "./host/store/file-disk-reserve.ts";
 import { FileImages } from "./host/store/file-images.ts";
 import { FileLocks } from "./host/store/file-locks.ts";
 import { FileSecretStore } from "./host/store/file-secret-store.ts";
@@ -84,6 +85,7 @@ export function composeContext({
         by: operatorName(process.env),
       }),
     ),
+    reserve: new FileDiskReserve(roots),
     keys: points.keys(new FileTenantKeys(roots)),
     images: new FileImages(roots),
     builder: points.builder(

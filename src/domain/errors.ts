@@ -69,17 +69,31 @@ export class OperationError extends MvmError {
   }
 }
 
+/** Causes are followed so far and not by what they say, since a cause can lead back to itself. */
+const maxCauses = 5;
+
 /** Whether an error is what a system call said, such as "no such file"; see errno(3). */
 export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && "syscall" in error && "code" in error;
+}
+
+/** Whether an error, or what caused it, is that a disk or a disk quota is full; see errno(3). */
+export function isDiskFull(error: unknown): boolean {
+  let current: unknown = error;
+  for (let depth = 0; depth < maxCauses && current instanceof Error; depth += 1) {
+    if (isSystemError(current) && (current.code === "ENOSPC" || current.code === "EDQUOT")) {
+      return true;
+    }
+    current = current.cause;
+  }
+  return false;
 }
 
 /** One sentence for a person: the message of an error and of what caused it, outermost first. */
 export function describeError(error: unknown): string {
   const parts: string[] = [];
   let current: unknown = error;
-  // Bounded by depth and not by what was said, since a cause can lead back to itself.
-  for (let depth = 0; depth < 5 && current !== undefined && current !== null; depth += 1) {
+  for (let depth = 0; depth < maxCauses && current !== undefined && current !== null; depth += 1) {
     const text = current instanceof Error ? current.message : JSON.stringify(current);
     if (!parts.some((part) => part.includes(text))) parts.push(text);
     current = current instanceof Error ? current.cause : undefined;

@@ -2,6 +2,7 @@ import type { InstanceId } from "../domain/ids.ts";
 import type { AuditTrail } from "../ports/audit.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { DesiredStore } from "../ports/desired-store.ts";
+import type { DiskReserve } from "../ports/disk-reserve.ts";
 import type { Drives } from "../ports/drives.ts";
 import type { GuestLink } from "../ports/guest-link.ts";
 import type { ImageBuilder } from "../ports/image-builder.ts";
@@ -40,6 +41,7 @@ export interface NodeContext {
   readonly secrets: SecretStore;
   readonly desired: DesiredStore;
   readonly audit: AuditTrail;
+  readonly reserve: DiskReserve;
   readonly keys: TenantKeys;
   readonly images: Images;
   readonly builder: ImageBuilder;

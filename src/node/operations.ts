@@ -14,6 +14,7 @@ import { type AcceptedView, type DesiredRequest, acceptDesired } from "./desired
 import { type DeployRequest, deployTemplate } from "./deploy.ts";
 import { type ExplainView, explainObject } from "./explain.ts";
 import { followEvents, lastEvents, verifyEvents } from "./events.ts";
+import { withReserve } from "./full-disk.ts";
 import { type LogRequest, followLogs } from "./follow-logs.ts";
 import {
   consoleLogs,
@@ -69,7 +70,7 @@ export class NodeOperations extends NodeQueries {
   }
 
   async destroyTenant(id: TenantId, options: DestroyOptions): Promise<void> {
-    await destroyTenant(this.#context, id, options);
+    await withReserve(this.#context, () => destroyTenant(this.#context, id, options));
   }
 
   async setSecrets(
@@ -151,7 +152,7 @@ export class NodeOperations extends NodeQueries {
   }
 
   async destroyPool(address: PoolAddress, options: DestroyOptions): Promise<void> {
-    await destroyPool(this.#context, address, options);
+    await withReserve(this.#context, () => destroyPool(this.#context, address, options));
   }
 
   async updateTenant(
@@ -175,7 +176,7 @@ export class NodeOperations extends NodeQueries {
   }
 
   async stopInstance(address: InstanceAddress): Promise<void> {
-    await operatorStop(this.#context, address);
+    await withReserve(this.#context, () => operatorStop(this.#context, address));
   }
 
   async warmInstance(address: InstanceAddress): Promise<void> {
@@ -187,7 +188,7 @@ export class NodeOperations extends NodeQueries {
   }
 
   async destroyInstance(address: InstanceAddress, wipe: boolean): Promise<void> {
-    await operatorDestroy(this.#context, address, wipe);
+    await withReserve(this.#context, () => operatorDestroy(this.#context, address, wipe));
   }
 
   async exec(address: InstanceAddress, request: GuestExecRequest): Promise<number> {

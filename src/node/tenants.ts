@@ -83,6 +83,7 @@ export async function makeTenant(context: NodeContext, request: TenantRequest): 
     // Before the record: a tenant is never without its key, and a key without a tenant is its next one's.
     await context.keys.ensure(tenant.tenant_id);
     await context.store.saveTenant(tenant);
+    await context.reserve.keep();
     context.onProgress(`${tenant.tenant_id}: created with subnet ${tenantNetwork(netId).subnet}`);
     return tenant;
   });

@@ -3,6 +3,8 @@ import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 import { HostExec } from "../../src/host/exec.ts";
+import { FileStore } from "../../src/host/store/file-store.ts";
+import { anInstance } from "../builders/records.ts";
 import { NetNamespace } from "../hosts/net-namespace.ts";
 import { type MvmResult, type TestRoots, emptyRoots, projectDir } from "../test-host.ts";
 
@@ -71,6 +73,45 @@ describe("a host that lets commands down", { skip }, () => {
         left.filter((name) => name.endsWith(".tmp")),
         [],
       );
+    });
+
+    it("what runs on a full disk can be stopped and destroyed all the same, and is written down", async () => {
+      await mountState("size=4m");
+      assert.equal((await mvm("tenant create acme")).exitCode, 0);
+      assert.equal((await mvm("pool create acme/web --flake builtin:hello")).exitCode, 0);
+      const store = new FileStore(roots);
+      const [lost, kept] = [anInstance("web", 2, "running"), anInstance("web", 3, "stopped")];
+      await store.saveInstance(lost);
+      await store.saveInstance(kept);
+      await assert.rejects(writeFile(join(roots.stateDir, "filler"), Buffer.alloc(8 << 20)), {
+        code: "ENOSPC",
+      });
+      const refused = await mvm("tenant update acme --max-warm 7");
+      assert.equal(refused.exitCode, 1, refused.stderr);
+      assert.match(refused.stderr, /no space left/);
+      assertPlain(refused);
+      const stopped = await mvm(`instance stop ${lost.instance_id}`);
+      assert.equal(stopped.exitCode, 0, stopped.stderr);
+      assert.match(stopped.stderr, /the disk is full: going on with the space that is kept back/);
+      assert.match((await mvm("instance list")).stdout, /i-00000002 +stopped/i);
+      const destroyed = await mvm(`instance destroy ${kept.instance_id} --yes`);
+      assert.equal(destroyed.exitCode, 0, destroyed.stderr);
+      const told = JSON.parse((await mvm("events acme --json")).stdout) as {
+        object: string;
+        fields: { to?: string };
+      }[];
+      const ends = told.flatMap(({ object, fields: { to } }) =>
+        to === undefined ? [] : [`${object} ${to}`],
+      );
+      assert.deepEqual(ends, [
+        "acme/web/i-00000002 failed",
+        "acme/web/i-00000002 stopped",
+        "acme/web/i-00000003 destroyed",
+      ]);
+      const all = await mvm("tenant destroy acme --force --yes");
+      assert.equal(all.exitCode, 0, all.stderr);
+      assert.equal((await mvm("doctor --leaks")).stdout, "0 leaks\n");
+      await rm(join(roots.stateDir, "filler"));
     });
 
     it("a disk that became read-only is said plainly, and what is on it can be read", async () => {

@@ -39,6 +39,15 @@ type Port = <A extends unknown[], T>(
 ) => (...args: A) => Promise<T>;
 
 const healthyAfterMs = 20_000;
+/** Calls that write to the disk. */
+const writes: ReadonlySet<string> = new Set([
+  "store.save",
+  "secrets.save",
+  "audit.append",
+  "audit.writeHead",
+  "keys.ensure",
+  "keys.replace",
+]);
 
 /**
  * A Linux host in memory with a virtual clock. What is on it outlives the processes that work on it;
@@ -73,6 +82,10 @@ export class FakeHost {
   /** Instances whose guest never becomes healthy or never answers. */
   readonly deafGuests: Set<string> = new Set();
   readonly audit: MemoryAuditDisk = new MemoryAuditDisk();
+  /** Whether the disk has room; with none, nothing can be written until what is kept back is given up. */
+  disk: "free" | "full" = "free";
+  /** Whether space is kept back. */
+  reserved = false;
   /** How often flakes were changed: each change makes another image of the same flake. */
   flakeEdits = 0;
   readonly nodeId = "node-a";
@@ -198,6 +211,17 @@ export class FakeHost {
         clock: { nowMs: () => this.nowMs, sleep: async () => undefined },
         by: "test",
       }),
+      reserve: {
+        keep: port("reserve.keep", () => {
+          if (this.disk === "free") this.reserved = true;
+        }),
+        release: port("reserve.release", () => {
+          const had = this.reserved;
+          this.reserved = false;
+          if (had) this.disk = "free";
+          return had;
+        }),
+      },
       keys: {
         status: port("keys.status", (tenant) => ({
           present: this.keys.has(tenant),
@@ -359,6 +383,7 @@ export class FakeHost {
     for (let left = this.turns(name); left > 0; left -= 1) await new Promise(setImmediate);
     if (process.dead) throw new CrashError("dead");
     this.calls.push(name);
+    if (this.disk === "full" && writes.has(name)) throw diskFullError();
     const fault = this.fault(name);
     if (fault === "fail") throw new OperationError(`${name} failed`);
     if (fault === "crash-before") {
@@ -503,4 +528,9 @@ function fakeRevision(edits: number, flakeRef: string, role: string): Revision {
     .padEnd(64, "0")
     .slice(0, 64);
   return aRevision(hash, { flake_ref: flakeRef, role });
+}
+
+function diskFullError(): Error {
+  const said = { code: "ENOSPC", errno: -28, syscall: "write" };
+  return Object.assign(new Error("ENOSPC: no space left on device, write"), said);
 }
