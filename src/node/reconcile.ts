@@ -15,6 +15,7 @@ import type { NodeContext } from "./context.ts";
 import { execute } from "./execute.ts";
 import { HeldRecorder } from "./held-recorder.ts";
 import { observeTenant } from "./observe.ts";
+import { verifyNetworks } from "./networks.ts";
 import { endOrphans } from "./orphans.ts";
 import { loadTenant } from "./records.ts";
 import { note } from "./refuse.ts";
@@ -25,6 +26,8 @@ const repeatWaitMs = 30_000;
 /** A command does not sit through longer waits than these; it reports them instead. */
 const longestBackoffWaitMs = 5000;
 const longestMinimumWaitMs = 120_000;
+/** Of a network that is not as it should be; `mvm net verify` tells all. */
+const maxToldDifferences = 5;
 /** More passes than any tenant within its limits can need; a plan that never ends is a defect and is said so. */
 const maxPasses = 2000;
 
@@ -83,7 +86,10 @@ export async function reconcileTenant(
   };
   for (let pass = 0; pass < maxPasses; pass += 1) {
     context.signal.throwIfAborted();
-    const next = await planRecords(context, await loadTenant(context, tenant));
+    const observed = await observeTenant(context, await loadTenant(context, tenant));
+    const networkReady =
+      observed.networkReady && (pass > 0 || (await isNetworkWhole(context, observed)));
+    const next = planObserved(context, { ...observed, networkReady });
     await recorder.record(next.held);
     const givenUp = (object: string): boolean => (failures.get(object)?.count ?? 0) >= maxFailures;
     const actions = next.actions.filter((action) => !givenUp(objectOf(action)));
@@ -105,6 +111,19 @@ export async function reconcileTenant(
     }
   }
   throw new Error(`tenant ${tenant} did not converge in ${maxPasses} passes`);
+}
+
+/**
+ * Whether every link, rule and setting is as the records say. What a pass observes tells only what is
+ * there at all; a single rule that somebody took out is found by this comparison, once a run.
+ */
+async function isNetworkWhole(context: NodeContext, { pools }: ObservedTenant): Promise<boolean> {
+  if (pools.length === 0) return true;
+  const differences = await verifyNetworks(context);
+  for (const { name, problem } of differences.slice(0, maxToldDifferences)) {
+    context.onProgress(`network: ${name}: ${problem}; it is put right`);
+  }
+  return differences.length === 0;
 }
 
 /** Says what is waited for: when it begins, when its reason changes, and now and then while it lasts. */

@@ -668,6 +668,20 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
     assert.match(report.rules, /chain from_port/);
   });
 
+  it("a single rule that was taken out by hand is put back by the next scale, which says so", async () => {
+    await succeeds("pool scale acme/web --running 0");
+    await succeeds("net verify");
+    await namespace.run("nft", ["flush", "chain", "bridge", "mvm", "from_port"]);
+    assert.equal((await mvm("net verify")).exitCode, 1);
+    const { exitCode, stderr } = await mvm("pool scale acme/web --running 0");
+    assert.equal(exitCode, 0, stderr);
+    assert.match(
+      stderr,
+      /chain from_port: the rule "no other frame enters" is not there .*; it is put right/,
+    );
+    await succeeds("net verify");
+  });
+
   it("a tenant that is destroyed leaves nothing but its audit log", async () => {
     await succeeds("tenant create brief");
     await succeeds("pool create brief/web --flake builtin:hello");

@@ -63,3 +63,17 @@ test("an instance's port has its pool's egress policy, and none when the pool ca
     ports.map(({ owner }) => owner).filter((owner) => owner !== port?.owner),
   );
 });
+
+test("a rule or a port that was tampered with is put right by the next reconcile, and not looked for twice", async () => {
+  const host = await deployed();
+  const taps = [...host.taps];
+  host.tampered.add(taps[0] ?? "");
+  const told: string[] = [];
+  const before = host.calls.length;
+  const context = { ...host.context(), onProgress: (line: string): unknown => told.push(line) };
+  await scalePool(context, { tenant, pool: parsePoolId("workers") }, {});
+  const calls = host.calls.slice(before);
+  assert.equal(calls.filter((call) => call === "network.verify").length, 1);
+  assert.ok(calls.includes("network.apply"));
+  assert.deepEqual(told, [`network: ${taps[0]}: is missing; it is put right`]);
+});
