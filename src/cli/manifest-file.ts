@@ -5,12 +5,13 @@ import * as z from "zod";
 import { tenantNetwork, maxNetId, netIdOfSubnet } from "../domain/address-plan.ts";
 import { egressSchema } from "../domain/egress-schema.ts";
 import { UsageError, describeError, isSystemError } from "../domain/errors.ts";
-import { parsePoolId, parseTenantId } from "../domain/ids.ts";
+import { type PoolId, parsePoolId, parseTenantId } from "../domain/ids.ts";
 import type { Manifest } from "../domain/manifest.ts";
 import { parsedText } from "../domain/parsed-text.ts";
 import { maxDesiredCount, parseProfile } from "../domain/pool-limits.ts";
 import { instanceResourcesSchema } from "../domain/pool.ts";
 import { parseRole } from "../domain/roles.ts";
+import { secretScopesSchema } from "../domain/secret-scopes-schema.ts";
 import { readSecretsFile } from "./secrets-file.ts";
 
 const maxManifestBytes = 1024 * 1024;
@@ -38,6 +39,7 @@ const poolSchema = z.strictObject({
     .optional(),
   start_timeout_seconds: z.int().min(1).max(86_400).optional(),
   egress: z.optional(egressSchema),
+  secret_scopes: z.optional(secretScopesSchema),
   gateway_routes: z
     .array(
       z.strictObject({
@@ -84,13 +86,19 @@ export interface ManifestFile {
   readonly secrets: Readonly<Record<string, string>> | undefined;
 }
 
-/** Reads a deploy manifest and the secrets it names. @throws UsageError that names every problem with its place. */
-export async function readManifest(path: string): Promise<ManifestFile> {
+/**
+ * Reads a deploy manifest and the secrets it names. Its routes may lead to its own pools, and to `otherPools`
+ * that come from elsewhere. @throws UsageError that names every problem with its place.
+ */
+export async function readManifest(
+  path: string,
+  otherPools: readonly PoolId[] = [],
+): Promise<ManifestFile> {
   const text = await readText(path);
   const result = manifestSchema.safeParse(parseToml(path, text));
   if (!result.success) throw unusable(path, problemsOf(result.error));
   const { schema_version: _, secrets_file, ...manifest } = result.data;
-  const problems = contradictions(manifest);
+  const problems = contradictions(manifest, otherPools);
   let secrets: Record<string, string> | undefined;
   if (secrets_file !== undefined) {
     try {
@@ -134,7 +142,7 @@ function problemsOf(error: z.ZodError): string[] {
 }
 
 /** What each field allows and the fields together do not. */
-function contradictions({ network, pools }: Manifest): string[] {
+function contradictions({ network, pools }: Manifest, otherPools: readonly PoolId[]): string[] {
   const problems: string[] = [];
   const ids = pools.map(({ pool_id }) => pool_id);
   for (const [index, pool] of pools.entries()) {
@@ -147,7 +155,7 @@ function contradictions({ network, pools }: Manifest): string[] {
       problems.push(`${place}.gateway_routes: only a pool of the role gateway has routes`);
     }
     for (const [number, route] of routes.entries()) {
-      if (ids.includes(route.pool_id)) continue;
+      if (ids.includes(route.pool_id) || otherPools.includes(route.pool_id)) continue;
       problems.push(
         `${place}.gateway_routes[${number}].pool_id: there is no pool ${route.pool_id}`,
       );

@@ -3,6 +3,7 @@ import type { PoolId, TenantId } from "./ids.ts";
 import type { DesiredCounts, GatewayRoute, InstanceResources, RuntimePolicy } from "./pool.ts";
 import type { Quotas } from "./quota.ts";
 import type { Role } from "./roles.ts";
+import type { SecretScope } from "./secret-scopes.ts";
 
 type Asked<T> = { readonly [Name in keyof T]?: T[Name] | undefined };
 
@@ -19,6 +20,7 @@ export interface ManifestPool {
   readonly egress?: EgressPolicy | undefined;
   /** Of gateway pools. */
   readonly gateway_routes?: readonly GatewayRoute[] | undefined;
+  readonly secret_scopes?: readonly SecretScope[] | undefined;
   readonly pinned?: boolean | undefined;
   readonly critical?: boolean | undefined;
 }

@@ -1,4 +1,4 @@
-import { tenantNetwork, netIdOfSubnet } from "../domain/address-plan.ts";
+import { tenantNetwork } from "../domain/address-plan.ts";
 import { ConflictError } from "../domain/errors.ts";
 import type { Manifest, ManifestPool } from "../domain/manifest.ts";
 import type { Pool } from "../domain/pool.ts";
@@ -8,10 +8,11 @@ import type { Tenant } from "../domain/tenant.ts";
 import type { TenantRecords } from "../ports/store.ts";
 import { changesBetween } from "./changes.ts";
 import type { NodeContext } from "./context.ts";
+import { given } from "./given.ts";
 import { createPool, scalePool } from "./pools.ts";
 import { type ReconcileResult, reconcileTenant } from "./reconcile.ts";
 import { setSecrets } from "./secrets.ts";
-import { createTenant } from "./tenants.ts";
+import { type TenantRequest, createTenant, previewTenant, tenantIsMade } from "./tenants.ts";
 import { updatePool, updateTenant } from "./update.ts";
 
 export interface ManifestRequest {
@@ -45,11 +46,12 @@ export async function applyManifest(
   if (records !== undefined) refuseFixed(records, manifest);
   const changes: string[] = [];
   await applyTenant(context, request, records?.tenant, changes);
+  // Before the pools: an instance has on its drive what there is when it starts.
+  await applySecrets(context, request, changes);
   for (const pool of manifest.pools.toSorted(byPriority)) {
     const existing = records?.pools.find(({ pool_id }) => pool_id === pool.pool_id);
     await applyPool(context, request, pool, existing, changes);
   }
-  await applySecrets(context, request, changes);
   if (dryRun) return { changes, reconciled: undefined };
   const reconciled = await context.locks.withTenant(tenant, "deploying a manifest", () =>
     reconcileTenant(context, tenant),
@@ -57,12 +59,17 @@ export async function applyManifest(
   return { changes, reconciled };
 }
 
+/** The network that a manifest asks for, in the words of a request. */
+export function networkOf({ network }: Manifest): Pick<TenantRequest, "netId" | "subnet"> {
+  return given({ netId: network?.tenant_net_id, subnet: network?.ipv4_subnet });
+}
+
 function byPriority(a: ManifestPool, b: ManifestPool): number {
   return rolePriority(a.role) - rolePriority(b.role);
 }
 
 /** Names all that would have to be destroyed and made again, before anything is changed. */
-function refuseFixed({ tenant, pools }: TenantRecords, manifest: Manifest): void {
+export function refuseFixed({ tenant, pools }: TenantRecords, manifest: Manifest): void {
   const fixed: string[] = [];
   const { subnet } = tenantNetwork(tenant.net_id);
   const { tenant_net_id = tenant.net_id, ipv4_subnet = subnet } = manifest.network ?? {};
@@ -104,15 +111,27 @@ async function applyTenant(
   const quotas = given<Quotas>(manifest.quotas ?? {});
   const update = { quotas, ...given({ pinned: manifest.pinned }) };
   if (existing === undefined) {
-    changes.push(`${tenant}: tenant is made`);
-    if (dryRun) return;
-    const { tenant_net_id, ipv4_subnet } = manifest.network ?? {};
-    const netId =
-      tenant_net_id ?? (ipv4_subnet === undefined ? undefined : netIdOfSubnet(ipv4_subnet));
-    await createTenant(context, { tenant, quotas, ...given({ netId }) });
+    const request = { tenant, quotas, ...networkOf(manifest) };
+    if (dryRun) {
+      changes.push(await previewTenant(context, request));
+      return;
+    }
+    const { net_id } = await createTenant(context, request);
+    changes.push(tenantIsMade(tenant, net_id));
   }
   const differences = await updateTenant(context, tenant, update, { dryRun });
   if (existing !== undefined) changes.push(...differences.map((line) => `${tenant}: ${line}`));
+}
+
+/** The line of a preview for a pool that is not there yet. */
+export function poolIsMade(
+  object: string,
+  pool: Pick<Pool, "role" | "flake_ref" | "instance_resources" | "desired_counts">,
+): string {
+  const { vcpus, mem_mib, data_disk_mib } = pool.instance_resources;
+  const { running, warm, sleeping } = pool.desired_counts;
+  const form = `${pool.role} of ${pool.flake_ref}, ${vcpus} vCPUs, ${mem_mib} MiB, data disk ${data_disk_mib} MiB`;
+  return `${object}: pool is made: ${form}; running ${running}, warm ${warm}, sleeping ${sleeping}`;
 }
 
 async function applyPool(
@@ -127,12 +146,13 @@ async function applyPool(
   const rest = given({
     runtimePolicy: pool.runtime_policy === undefined ? undefined : given(pool.runtime_policy),
     egress: pool.egress,
+    secretScopes: pool.secret_scopes,
     pinned: pool.pinned,
     critical: pool.critical,
     startTimeoutSeconds: pool.start_timeout_seconds,
   });
   if (existing === undefined) {
-    changes.push(`${object}: pool is made`);
+    changes.push(poolIsMade(object, pool));
     if (dryRun) return;
     await createPool(context, {
       address,
@@ -144,6 +164,7 @@ async function applyPool(
         startTimeoutSeconds: pool.start_timeout_seconds,
         gatewayRoutes: pool.gateway_routes,
         egress: pool.egress,
+        secretScopes: pool.secret_scopes,
       }),
     });
     await updatePool(context, address, rest, { dryRun });
@@ -180,14 +201,4 @@ async function applySecrets(
   if (isSame) return;
   changes.push(`${tenant}: secrets are replaced (${Object.keys(secrets).length} names)`);
   if (!dryRun) await setSecrets(context, tenant, secrets);
-}
-
-type Given<T> = { readonly [Name in keyof T]?: Exclude<T[Name], undefined> };
-
-/** The fields that are not undefined. */
-function given<T extends object>(fields: {
-  readonly [Name in keyof T]?: T[Name] | undefined;
-}): Given<T> {
-  const entries = Object.entries(fields).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(entries) as Given<T>;
 }

@@ -216,7 +216,7 @@ export class NodeOperations extends NodeQueries {
     await followLogs(this.#context, address, request, onLine);
   }
 
-  async deploy(request: DeployRequest): Promise<ReconcileResult> {
+  async deploy(request: DeployRequest): Promise<ManifestResult> {
     return deployTemplate(this.#context, request);
   }
 

@@ -73,9 +73,9 @@ export async function ensureGeneratedSecrets(
   id: TenantId,
   names: readonly string[],
 ): Promise<void> {
-  const stored = (await context.secrets.load(id)) ?? nothingStored;
-  const missing = names.filter((name) => stored.generated[name] === undefined);
+  const missing = await missingGenerated(context, id, names);
   if (missing.length === 0) return;
+  const stored = (await context.secrets.load(id)) ?? nothingStored;
   await context.audit.append(id, { type: "SecretsGenerated", object: id, names: missing });
   const made = generated(context, missing);
   await context.secrets.save(id, {
@@ -85,6 +85,16 @@ export async function ensureGeneratedSecrets(
     updated_at: timestamp(context),
     epoch: stored.epoch + 1,
   });
+}
+
+/** Those of the names that have no generated value yet. */
+export async function missingGenerated(
+  context: NodeContext,
+  id: TenantId,
+  names: readonly string[],
+): Promise<string[]> {
+  const stored = (await context.secrets.load(id)) ?? nothingStored;
+  return names.filter((name) => stored.generated[name] === undefined);
 }
 
 export interface SecretListing {

@@ -35,33 +35,8 @@ export async function createTenant(context: NodeContext, request: TenantRequest)
 
 /** As `createTenant`, for a caller that holds the tenant's lock. */
 export async function makeTenant(context: NodeContext, request: TenantRequest): Promise<Tenant> {
-  const wanted = wantedNetId(request);
   return context.locks.withNode("allocating a net id", async () => {
-    await refuseCorrupt(context, request.tenant);
-    const { tenants, corrupt } = await context.store.load();
-    if (tenants.some(({ tenant }) => tenant.tenant_id === request.tenant)) {
-      throw new ConflictError(`tenant ${request.tenant} exists already`, {
-        hint: `see: mvm tenant info ${request.tenant}`,
-      });
-    }
-    const inUse = new Map(tenants.map(({ tenant }) => [tenant.net_id, tenant.tenant_id]));
-    const owner = wanted === undefined ? undefined : inUse.get(wanted);
-    if (owner !== undefined) {
-      throw new ConflictError(`net id ${wanted} is in use by tenant ${owner}`, {
-        hint: "leave --net-id and --subnet out to have one allocated",
-      });
-    }
-    const everUsed = await context.store.useNetId(undefined);
-    // A tenant whose record cannot be read has a net id too: any that was used and that nobody has.
-    const unreadable = corrupt.find(({ path }) => path.endsWith("/tenant.json"));
-    if (unreadable !== undefined && wanted !== undefined && everUsed.has(wanted)) {
-      throw new ConflictError(
-        `net id ${wanted} was used on this node, and may be that of the tenant whose record cannot be used: ${unreadable.path}`,
-        { hint: "restore that record, or leave --net-id and --subnet out" },
-      );
-    }
-    const taken = new Set([...inUse.keys(), ...(unreadable === undefined ? [] : everUsed)]);
-    const netId = wanted ?? allocateNetId(everUsed, taken);
+    const netId = await chooseNetId(context, request);
     await context.store.useNetId(netId);
     const tenant: Tenant = {
       schema_version: 2,
@@ -87,6 +62,46 @@ export async function makeTenant(context: NodeContext, request: TenantRequest): 
     context.onProgress(`${tenant.tenant_id}: created with subnet ${tenantNetwork(netId).subnet}`);
     return tenant;
   });
+}
+
+/** The line that says a tenant is made. */
+export function tenantIsMade(tenant: TenantId, netId: number): string {
+  return `${tenant}: tenant is made, with subnet ${tenantNetwork(netId).subnet}`;
+}
+
+/** What making a tenant would say now, or throw. */
+export async function previewTenant(context: NodeContext, request: TenantRequest): Promise<string> {
+  return tenantIsMade(request.tenant, await chooseNetId(context, request));
+}
+
+/** The net id a new tenant gets. Only under the node's lock is it still free afterwards. @throws ConflictError */
+async function chooseNetId(context: NodeContext, request: TenantRequest): Promise<number> {
+  const wanted = wantedNetId(request);
+  await refuseCorrupt(context, request.tenant);
+  const { tenants, corrupt } = await context.store.load();
+  if (tenants.some(({ tenant }) => tenant.tenant_id === request.tenant)) {
+    throw new ConflictError(`tenant ${request.tenant} exists already`, {
+      hint: `see: mvm tenant info ${request.tenant}`,
+    });
+  }
+  const inUse = new Map(tenants.map(({ tenant }) => [tenant.net_id, tenant.tenant_id]));
+  const owner = wanted === undefined ? undefined : inUse.get(wanted);
+  if (owner !== undefined) {
+    throw new ConflictError(`net id ${wanted} is in use by tenant ${owner}`, {
+      hint: "leave --net-id and --subnet out to have one allocated",
+    });
+  }
+  const everUsed = await context.store.useNetId(undefined);
+  // A tenant whose record cannot be read has a net id too: any that was used and that nobody has.
+  const unreadable = corrupt.find(({ path }) => path.endsWith("/tenant.json"));
+  if (unreadable !== undefined && wanted !== undefined && everUsed.has(wanted)) {
+    throw new ConflictError(
+      `net id ${wanted} was used on this node, and may be that of the tenant whose record cannot be used: ${unreadable.path}`,
+      { hint: "restore that record, or leave --net-id and --subnet out" },
+    );
+  }
+  const taken = new Set([...inUse.keys(), ...(unreadable === undefined ? [] : everUsed)]);
+  return wanted ?? allocateNetId(everUsed, taken);
 }
 
 /**

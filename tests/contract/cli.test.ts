@@ -119,6 +119,9 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
     ["instance info i-0badc0de", 3, /there is no instance i-0badc0de/],
     ["instance info acme/web/i-0badc0de", 3, /there is no instance/],
     ["connect nobody", 3, /there is no tenant nobody/],
+    ["new openclaw demo --config /nonexistent", 2, /\/nonexistent cannot be read/],
+    ["new openclaw acme --dry-run", 4, /acme exists and is no openclaw deployment/],
+    ["new openclaw demo --net-id 1 --dry-run", 4, /net id 1 is in use by tenant acme/],
     ["new nothing demo", 3, /there is no template/],
     ["events nobody", 3, /no audit log of a tenant nobody/],
     ["explain nobody", 3, /there is no tenant nobody/],
@@ -422,6 +425,33 @@ describe("the command line", { skip: process.getuid?.() === 0 ? false : "needs r
     assert.equal(info["node_id"], null);
     assert.equal(info["prepared"], false);
     assert.equal(typeof info["vcpus"], "number");
+  });
+
+  it("a dry run of a new deployment says what would be made, by template and manifest, and makes nothing", async () => {
+    const manifest = join(roots.folder, "deploy.toml");
+    const pool = `[[pools]]
+pool_id = "workers"
+flake_ref = "builtin:hello"
+instance_resources = { vcpus = 1, mem_mib = 256, data_disk_mib = 0 }
+desired_counts = { running = 3 }
+`;
+    await writeFile(manifest, `tenant_id = "demo"\n[network]\ntenant_net_id = 77\n${pool}`);
+    const line = `new openclaw demo --config ${manifest} --dry-run`;
+    assert.deepEqual((await succeeds(line)).trimEnd().split("\n"), [
+      "demo: tenant is made, with subnet 10.240.77.0/24",
+      "demo/gateways: pool is made: gateway of builtin:openclaw, 2 vCPUs, 1024 MiB, data disk 0 MiB; running 1, warm 0, sleeping 0",
+      "demo: secrets are generated: OPENCLAW_GATEWAY_TOKEN",
+      "demo/workers: pool is made: worker of builtin:hello, 1 vCPUs, 256 MiB, data disk 0 MiB; running 3, warm 0, sleeping 0",
+    ]);
+    assert.equal((await mvm("tenant info demo")).exitCode, 3);
+
+    const twice = await mvm(`${line} --net-id 78`);
+    assert.equal(twice.exitCode, 2);
+    assert.match(twice.stderr, /names the network too[^]*next: leave --net-id and --subnet out/);
+    const other = await mvm(`new openclaw other --config ${manifest} --dry-run`);
+    assert.equal(other.exitCode, 2);
+    assert.match(other.stderr, /is of tenant demo, not of other/);
+    assert.deepEqual([twice.stdout, other.stdout], ["", ""]);
   });
 
   it("a dry run of a scale says what would be done first and changes nothing", async () => {

@@ -54,6 +54,44 @@ test("applied again, a manifest changes nothing", async () => {
   assert.deepEqual(host.records(), before);
 });
 
+test("the first instances of a manifest have its secrets, each pool those of its scopes", async () => {
+  const host = new FakeHost();
+  const scopes = [{ integration: "telegram", keys: ["API_KEY"] }];
+  const scoped: Manifest = { ...manifest, pools: [{ ...web, secret_scopes: scopes }, gateways] };
+  await applyManifest(host.context(), { manifest: scoped, secrets, dryRun: false });
+  const [records] = host.records().tenants;
+  const epoch = (await host.context().secrets.load(tenant_id))?.epoch;
+  assert.ok(epoch !== undefined && epoch > 0);
+  assert.deepEqual(
+    new Set(records?.instances.map(({ secrets_epoch }) => secrets_epoch)),
+    new Set([epoch]),
+  );
+  const scopesOf = (id: string) =>
+    records?.pools.find(({ pool_id }) => pool_id === id)?.secret_scopes;
+  assert.deepEqual([scopesOf("web"), scopesOf("gateways")], [scopes, []]);
+
+  const without: Manifest = { ...manifest, pools: [{ ...web, secret_scopes: [] }] };
+  const { changes } = await applyManifest(host.context(), {
+    manifest: without,
+    secrets,
+    dryRun: false,
+  });
+  assert.deepEqual(changes, ["myapp/web: secret_scopes: telegram=API_KEY → none"]);
+  // A manifest that does not name them leaves them as they are.
+  await applyManifest(host.context(), { manifest: scoped, secrets, dryRun: false });
+  const again = await applyManifest(host.context(), { manifest, secrets, dryRun: false });
+  assert.deepEqual(again.changes, []);
+});
+
+test("a preview refuses a network that is another tenant's", async () => {
+  const host = await deployed();
+  const other = { ...manifest, tenant_id: parseTenantId("other"), network: { tenant_net_id: 1 } };
+  await assert.rejects(
+    applyManifest(host.context(), { manifest: other, secrets, dryRun: true }),
+    /net id 1 is in use by tenant myapp/,
+  );
+});
+
 test("a changed manifest changes what differs, and only that", async () => {
   const host = await deployed();
   const next: Manifest = {
@@ -65,8 +103,8 @@ test("a changed manifest changes what differs, and only that", async () => {
   const { changes } = await applyManifest(host.context(), request);
   assert.deepEqual(changes, [
     "myapp: max_running: 5 → 6",
-    "myapp/web: running: 2 → 3",
     "myapp: secrets are replaced (1 names)",
+    "myapp/web: running: 2 → 3",
   ]);
   assert.equal(host.living().length, 4);
 });
@@ -79,10 +117,10 @@ test("a preview says the same and changes nothing", async () => {
     dryRun: true,
   });
   assert.deepEqual(changes, [
-    "myapp: tenant is made",
-    "myapp/gateways: pool is made",
-    "myapp/web: pool is made",
+    "myapp: tenant is made, with subnet 10.240.1.0/24",
     "myapp: secrets are replaced (1 names)",
+    "myapp/gateways: pool is made: gateway of builtin:hello, 1 vCPUs, 256 MiB, data disk 0 MiB; running 1, warm 0, sleeping 0",
+    "myapp/web: pool is made: worker of builtin:hello, 1 vCPUs, 256 MiB, data disk 0 MiB; running 2, warm 0, sleeping 0",
   ]);
   assert.equal(reconciled, undefined);
   assert.deepEqual(host.records().tenants, []);

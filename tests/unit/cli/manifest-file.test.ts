@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { readManifest } from "../../../src/cli/manifest-file.ts";
 import { UsageError } from "../../../src/domain/errors.ts";
+import { parsePoolId } from "../../../src/domain/ids.ts";
 
 const whole = `
 tenant_id = "myapp"
@@ -31,6 +32,7 @@ flake_ref = "builtin:hello"
 instance_resources = { vcpus = 1, mem_mib = 256, data_disk_mib = 64 }
 desired_counts = { running = 2, warm = 1 }
 egress = { mode = "none" }
+secret_scopes = [{ integration = "worker", keys = ["API_KEY"] }]
 `;
 
 describe("a deploy manifest", () => {
@@ -67,6 +69,8 @@ describe("a deploy manifest", () => {
     assert.equal(web?.profile, "minimal");
     assert.deepEqual(web?.desired_counts, { running: 2, warm: 1, sleeping: 0 });
     assert.deepEqual(web?.egress, { mode: "none" });
+    assert.deepEqual(web?.secret_scopes, [{ integration: "worker", keys: ["API_KEY"] }]);
+    assert.equal(gateways?.secret_scopes, undefined);
   });
 
   test("without a secrets file leaves secrets as they are", async () => {
@@ -89,6 +93,7 @@ role = "boss"
 instance_resources = { vcpus = 0, mem_mib = 1, data_disk_mib = 0 }
 desired_counts = { running = 101 }
 egress = { mode = "allow" }
+secret_scopes = [{ integration = "root", keys = ["A"] }]
 `);
     for (const place of [
       /\n {2}tenant_id: /,
@@ -98,6 +103,7 @@ egress = { mode = "allow" }
       /\n {2}pools\[0\]\.role: /,
       /\n {2}pools\[0\]\.instance_resources\.vcpus: /,
       /\n {2}pools\[0\]\.desired_counts\.running: /,
+      /\n {2}pools\[0\]\.secret_scopes: the guest's account root is reserved/,
       /\n {2}pools\[0\]\.egress: egress allow names neither/,
     ]) {
       assert.match(message, place);
@@ -118,6 +124,13 @@ egress = { mode = "allow" }
     assert.match(message, /gateway_routes\[0\]\.pool_id: there is no pool nowhere/);
     assert.match(message, /network: net id 8 has subnet 10\.240\.8\.0\/24/);
     assert.match(message, /secrets_file: .*none\.json cannot be read/);
+  });
+
+  test("may have routes to the pools of a template that it completes", async () => {
+    const path = join(folder, "routes.toml");
+    await writeFile(path, whole.replace('pool_id = "web", target', 'pool_id = "workers", target'));
+    await assert.rejects(readManifest(path), /there is no pool workers/);
+    await readManifest(path, [parsePoolId("workers")]);
   });
 
   test("never has a value of a secret in an error", async () => {
