@@ -1,5 +1,6 @@
 import { NotFoundError } from "../domain/errors.ts";
 import { type AuditLogName, nodeLog } from "../domain/audit.ts";
+import { hintOfNames } from "../domain/nearest.ts";
 import type { AuditEntry, AuditVerdict } from "../ports/audit.ts";
 import type { NodeContext } from "./context.ts";
 
@@ -12,7 +13,7 @@ export async function lastEvents(
   count: number,
 ): Promise<AuditEntry[]> {
   const entries = await context.audit.last(tenant, count);
-  if (entries === undefined) throw noLog(tenant);
+  if (entries === undefined) throw await noLog(context, tenant);
   return entries;
 }
 
@@ -22,7 +23,7 @@ export async function verifyEvents(
   tenant: AuditLogName,
 ): Promise<AuditVerdict> {
   const verdict = await context.audit.verify(tenant);
-  if (verdict === undefined) throw noLog(tenant);
+  if (verdict === undefined) throw await noLog(context, tenant);
   return verdict;
 }
 
@@ -62,9 +63,10 @@ async function eventsAfter(
   }
 }
 
-function noLog(tenant: AuditLogName): NotFoundError {
+async function noLog(context: NodeContext, tenant: AuditLogName): Promise<NotFoundError> {
   if (tenant === nodeLog) return new NotFoundError("nothing happened to this node yet");
+  const names = (await context.store.load()).tenants.map((each) => each.tenant.tenant_id);
   return new NotFoundError(`there is no audit log of a tenant ${tenant}`, {
-    hint: "see: mvm tenant list",
+    hint: hintOfNames(tenant, names, "mvm tenant list"),
   });
 }

@@ -1,4 +1,3 @@
-import { NotFoundError } from "../domain/errors.ts";
 import {
   type InstanceAddress,
   type PoolAddress,
@@ -18,7 +17,7 @@ import type { NodeContext } from "./context.ts";
 import { consoleLogs } from "./instances.ts";
 import { observeTenant } from "./observe.ts";
 import { planObserved } from "./reconcile.ts";
-import { findPool, loadTenant } from "./records.ts";
+import { findPool, loadTenant, noInstance } from "./records.ts";
 
 const shownEvents = 10;
 const searchedEvents = 2000;
@@ -86,9 +85,7 @@ function targetOf(
     ({ record }) => record.pool_id === address.pool && record.instance_id === address.instance,
   );
   if (instance !== undefined) return { kind: "instance", pool, instance };
-  throw new NotFoundError(`there is no instance ${formatInstance(address)}`, {
-    hint: `see: mvm instance list --tenant ${address.tenant}`,
-  });
+  throw noInstance(records, address);
 }
 
 function nameOf(address: TenantAddress | PoolAddress | InstanceAddress): string {

@@ -8,6 +8,7 @@ import {
   formatPool,
 } from "../domain/ids.ts";
 import { type Instance, type Operation, addressOf } from "../domain/instance.ts";
+import { hintOfNames } from "../domain/nearest.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { TenantRecords } from "../ports/store.ts";
 import { type NodeContext, timestamp } from "./context.ts";
@@ -35,15 +36,20 @@ export async function loadTenant(context: WithStore, id: TenantId): Promise<Tena
       hint: `restore ${broken.path} from a backup`,
     });
   }
-  throw new NotFoundError(`there is no tenant ${id}`, { hint: "see: mvm tenant list" });
+  const names = tenants.map(({ tenant }) => tenant.tenant_id);
+  throw new NotFoundError(`there is no tenant ${id}`, {
+    hint: hintOfNames(id, names, "mvm tenant list"),
+  });
 }
 
 /** @throws NotFoundError */
 export function findPool(records: TenantRecords, address: PoolAddress): Pool {
   const pool = records.pools.find(({ pool_id }) => pool_id === address.pool);
   if (pool !== undefined) return pool;
-  throw new NotFoundError(`there is no pool ${formatPool(address)}`, {
-    hint: `see: mvm pool list --tenant ${address.tenant}`,
+  const given = formatPool(address);
+  const names = records.pools.map(({ pool_id }) => formatPool({ ...address, pool: pool_id }));
+  throw new NotFoundError(`there is no pool ${given}`, {
+    hint: hintOfNames(given, names, `mvm pool list --tenant ${address.tenant}`),
   });
 }
 
@@ -53,8 +59,15 @@ function findInstance(records: TenantRecords, address: InstanceAddress): Instanc
     ({ pool_id, instance_id }) => pool_id === address.pool && instance_id === address.instance,
   );
   if (instance !== undefined) return instance;
-  throw new NotFoundError(`there is no instance ${formatInstance(address)}`, {
-    hint: `see: mvm instance list --tenant ${address.tenant}`,
+  throw noInstance(records, address);
+}
+
+/** That a tenant has no such instance. */
+export function noInstance(records: TenantRecords, address: InstanceAddress): NotFoundError {
+  const given = formatInstance(address);
+  const names = records.instances.map((each) => formatInstance(addressOf(each)));
+  return new NotFoundError(`there is no instance ${given}`, {
+    hint: hintOfNames(given, names, `mvm instance list --tenant ${address.tenant}`),
   });
 }
 
@@ -74,11 +87,13 @@ export async function loadInstance(
 /** Finds an instance by its id alone: ids are unique on the node. @throws NotFoundError */
 export async function locateInstance(context: WithStore, id: InstanceId): Promise<InstanceAddress> {
   const { tenants } = await context.store.load();
-  const found = tenants
-    .flatMap(({ instances }) => instances)
-    .find(({ instance_id }) => instance_id === id);
+  const instances = tenants.flatMap(({ instances }) => instances);
+  const found = instances.find(({ instance_id }) => instance_id === id);
   if (found !== undefined) return addressOf(found);
-  throw new NotFoundError(`there is no instance ${id}`, { hint: "see: mvm instance list" });
+  const names = instances.map(({ instance_id }) => instance_id);
+  throw new NotFoundError(`there is no instance ${id}`, {
+    hint: hintOfNames(id, names, "mvm instance list"),
+  });
 }
 
 /** That an operator moves an instance by hand: with which command, and until when the reconciler leaves it alone. */

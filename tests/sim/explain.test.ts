@@ -169,3 +169,17 @@ test("the node's figures count instances, deferrals, refusals, failures and audi
 function changes(call: string): boolean {
   return /save|remove|append|writeHead|start|stop|apply|prepare|release/.test(call);
 }
+
+test("an instance that is not there leads to the one that was probably meant, by its id or its address", async () => {
+  const { host, node } = await made();
+  const instance = addressOf(withStatus(host, "running"));
+  const last = instance.instance.at(-1) === "0" ? "1" : "0";
+  const slip = parseInstanceId(`${instance.instance.slice(0, -1)}${last}`);
+  const isOffered = (name: string) => (error: unknown) =>
+    error instanceof NotFoundError &&
+    (error.hint ?? "").startsWith(`did you mean ${name}? See: mvm`);
+  await assert.rejects(node.locate(slip), isOffered(instance.instance));
+  const address = { ...web, instance: slip };
+  await assert.rejects(node.instance(address), isOffered(`acme/web/${instance.instance}`));
+  await assert.rejects(node.explain(address), isOffered(`acme/web/${instance.instance}`));
+});
