@@ -48,6 +48,8 @@ const host = await build({
   outExtension: { ".js": ".cjs" },
   chunkNames: "chunks/[name]-[hash]",
   splitting: true,
+  // They load native code from packages of their own, one for each system.
+  external: ["@infisical/quic", "@matrixai/logger"],
   define: { "import.meta.dirname": "__dirname" },
   metafile: true,
   write: false,

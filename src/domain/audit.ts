@@ -62,6 +62,22 @@ export type AuditEvent =
       readonly key_id: string | null;
     })
   | (Of<"DesiredRefused"> & { readonly reason: RefusalReason; readonly cause: string })
+  /** Somebody who asked this node, or tried to, was refused; `times` counts the equal ones since the last such line. */
+  | (Of<"PeerRefused"> & {
+      readonly peer: string;
+      readonly address: string;
+      readonly command: string;
+      readonly cause: string;
+      readonly times: number;
+    })
+  | (Of<"CertificateRequested"> & { readonly by_peer: string })
+  | (Of<"CertificateInstalled"> & {
+      readonly by_peer: string;
+      readonly serial: string;
+      readonly expires_at: string;
+    })
+  /** The node believes its CA's newer list; it has so many certificates. */
+  | (Of<"RevocationsInstalled"> & { readonly by_peer: string; readonly revoked: number })
   | (Of<"QuotaRefused"> & QuotaExcess & { readonly command: string })
   | (Of<"Refused"> & { readonly command: string; readonly cause: string })
   | (Of<"SecretsSet"> & { readonly names: readonly string[] })
