@@ -5,7 +5,6 @@ import { buildCommandLine } from "./cli/app.ts";
 import { completeWord } from "./cli/completion.ts";
 import type { CliContext } from "./cli/context.ts";
 import {
-  InterruptedError,
   interruptedExitCode,
   normalizeExitCode,
   renderError,
@@ -59,6 +58,14 @@ async function main(): Promise<void> {
       const given = await parts();
       return (await import("./compose-host.ts")).composeHost(given);
     },
+    certificates: async () => {
+      const given = await parts();
+      return (await import("./compose-agent.ts")).composeCertificates(given);
+    },
+    authority: async () => (await import("./compose-fleet.ts")).composeAuthority(process.env),
+    signingKeys: async () => (await import("./compose-fleet.ts")).composeSigningKeys(process.env),
+    fleet: async () =>
+      (await import("./compose-fleet.ts")).composeFleet(process.env, interrupt.signal),
     exitWith: (code) => {
       chosenExitCode = code;
     },
@@ -95,7 +102,7 @@ function watchSignals(interrupt: AbortController, out: Output): void {
     process.on(signal, () => {
       if (interrupt.signal.aborted) process.exit(interruptedExitCode);
       out.note("mvm: stopping; the same command goes on from here");
-      interrupt.abort(new InterruptedError(`interrupted by ${signal}`));
+      interrupt.abort(new Error(`interrupted by ${signal}`));
     });
   }
 }

@@ -1,7 +1,18 @@
 import { type Application, buildApplication, buildRouteMap } from "@stricli/core";
 import { addHost } from "./commands/add-host.ts";
+import { certsInit } from "./commands/agent/certs-init.ts";
+import { certsInstall } from "./commands/agent/certs-install.ts";
+import { certsRequest } from "./commands/agent/certs-request.ts";
+import { certsRotate } from "./commands/agent/certs-rotate.ts";
+import { certsStatus } from "./commands/agent/certs-status.ts";
 import { completion } from "./commands/completion.ts";
 import { connect } from "./commands/connect.ts";
+import { caInit } from "./commands/coordinator/ca-init.ts";
+import { caIssue } from "./commands/coordinator/ca-issue.ts";
+import { caList } from "./commands/coordinator/ca-list.ts";
+import { caRenew } from "./commands/coordinator/ca-renew.ts";
+import { caRevoke } from "./commands/coordinator/ca-revoke.ts";
+import { coordinatorKeygen } from "./commands/coordinator/keygen.ts";
 import { deploy } from "./commands/deploy.ts";
 import { doctor } from "./commands/doctor.ts";
 import { explain } from "./commands/explain.ts";
@@ -121,6 +132,37 @@ export function buildCommandLine(version: string): Application<CliContext> {
       node: buildRouteMap({
         docs: { brief: "This machine as a node" },
         routes: { info: nodeInfo, stats: nodeStats },
+      }),
+      agent: buildRouteMap({
+        docs: { brief: "This machine as a node of a fleet" },
+        routes: {
+          certs: buildRouteMap({
+            docs: { brief: "The node's key and certificate" },
+            routes: {
+              init: certsInit,
+              request: certsRequest,
+              install: certsInstall,
+              rotate: certsRotate,
+              status: certsStatus,
+            },
+          }),
+        },
+      }),
+      coordinator: buildRouteMap({
+        docs: { brief: "A fleet, from outside: its CA, its documents, its nodes" },
+        routes: {
+          keygen: coordinatorKeygen,
+          ca: buildRouteMap({
+            docs: { brief: "The CA of a fleet" },
+            routes: {
+              init: caInit,
+              issue: caIssue,
+              list: caList,
+              renew: caRenew,
+              revoke: caRevoke,
+            },
+          }),
+        },
       }),
       completion,
     },

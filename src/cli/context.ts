@@ -1,8 +1,12 @@
 import type { CommandContext, StricliProcess } from "@stricli/core";
 import type { Readable } from "node:stream";
+import type { Fleet } from "../coordinator/fleet.ts";
+import type { Certificates } from "../node/agent/certificates.ts";
 import type { NodeOperations } from "../node/operations.ts";
 import type { NodeQueries } from "../node/queries.ts";
+import type { Authority } from "../ports/authority.ts";
 import type { HostSetup } from "../ports/host-setup.ts";
+import type { SigningKeys } from "../ports/signing-keys.ts";
 import type { LocalTerminal } from "./local-terminal.ts";
 import type { Output } from "./output.ts";
 
@@ -18,6 +22,12 @@ export interface CliContext extends CommandContext {
   records(): Promise<NodeQueries>;
   node(): Promise<NodeOperations>;
   host(): Promise<HostSetup>;
+  /** This node's identity. */
+  certificates(): Promise<Certificates>;
+  /** What follows needs no root: a coordinator is any machine with its folder. */
+  authority(): Promise<Authority>;
+  signingKeys(): Promise<SigningKeys>;
+  fleet(): Promise<Fleet>;
   /** Sets the exit code of a command that did not throw. */
   exitWith(code: number): void;
 }

@@ -8,11 +8,13 @@ import {
   X509Certificate,
 } from "node:crypto";
 import * as x509 from "@peculiar/x509";
+import { NotTrustedError } from "../domain/errors.ts";
 
 const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 const dayMs = 86_400_000;
 const caDays = 3650;
-const nodeDays = 90;
+/** How long a certificate is good for where nobody renews it. */
+const defaultCertificateDays = 90;
 /** A clock that is a little behind must not find a new certificate not yet valid. */
 const clockSlackMs = 300_000;
 
@@ -22,12 +24,24 @@ export interface KeyAndCertificate {
   readonly certificatePem: string;
 }
 
+/** Whom a certificate is for. */
+export interface CertificateSubject {
+  readonly role: "coordinator" | "node";
+  /** A node's id, or a coordinator's name. */
+  readonly id: string;
+}
+
 /** Makes a self-signed CA for development: key and certificate lie on the node that made it. */
 export async function makeDevelopmentCa(nodeId: string, nowMs: number): Promise<KeyAndCertificate> {
+  return makeCa(`mvm development CA of ${nodeId}`, nowMs);
+}
+
+/** Makes a self-signed CA that can issue certificates for ends, and no other CA. */
+export async function makeCa(name: string, nowMs: number): Promise<KeyAndCertificate> {
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: serial(),
-    name: `CN=mvm development CA of ${nodeId}, O=mvm`,
+    name: [{ CN: [name] }, { O: ["mvm"] }],
     notBefore: new Date(nowMs - clockSlackMs),
     notAfter: new Date(nowMs + caDays * dayMs),
     signingAlgorithm: algorithm,
@@ -43,56 +57,119 @@ export async function makeDevelopmentCa(nodeId: string, nowMs: number): Promise<
   return { keyPem: await exportKey(keys.privateKey), certificatePem: certificate.toString("pem") };
 }
 
-/**
- * Issues a node's certificate: role and node id in its subject, and the DNS names `node.mvm` and
- * `<node id>.node.mvm` that peers dial with.
- */
+/** Issues a certificate with a new key for a node; see `issueCertificate`. */
 export async function issueNodeCertificate(
   nodeId: string,
   ca: KeyAndCertificate,
   nowMs: number,
 ): Promise<KeyAndCertificate> {
+  return issueWithNewKey({ role: "node", id: nodeId }, ca, nowMs, defaultCertificateDays * dayMs);
+}
+
+/** Issues a certificate with a new key; see `issueCertificate`. */
+export async function issueWithNewKey(
+  subject: CertificateSubject,
+  ca: KeyAndCertificate,
+  nowMs: number,
+  lifeMs: number,
+): Promise<KeyAndCertificate> {
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+  return {
+    keyPem: await exportKey(keys.privateKey),
+    certificatePem: await issueCertificate(subject, keys.publicKey, ca, nowMs, lifeMs),
+  };
+}
+
+/**
+ * Issues a certificate: role and id in its subject (OU and CN), and for a node the DNS names `node.mvm`
+ * and `<node id>.node.mvm` that peers dial with. A coordinator's is for clients alone, so that nobody
+ * takes it for a node's.
+ */
+async function issueCertificate(
+  subject: CertificateSubject,
+  publicKey: webcrypto.CryptoKey,
+  ca: KeyAndCertificate,
+  nowMs: number,
+  lifeMs: number,
+): Promise<string> {
   const issuer = new x509.X509Certificate(ca.certificatePem);
+  const { clientAuth, serverAuth } = x509.ExtendedKeyUsage;
   const certificate = await x509.X509CertificateGenerator.create({
     serialNumber: serial(),
-    subject: `CN=${nodeId}, OU=node, O=mvm`,
+    subject: nameOf(subject),
     issuer: issuer.subject,
     notBefore: new Date(nowMs - clockSlackMs),
-    notAfter: new Date(nowMs + nodeDays * dayMs),
+    // Never longer than the CA itself: nobody would find fault with it before that ends.
+    notAfter: new Date(Math.min(nowMs + lifeMs, issuer.notAfter.getTime())),
     signingAlgorithm: algorithm,
-    publicKey: keys.publicKey,
+    publicKey,
     signingKey: await importKey(ca.keyPem),
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([
-        x509.ExtendedKeyUsage.serverAuth,
-        x509.ExtendedKeyUsage.clientAuth,
-      ]),
-      nodeNames(nodeId),
+      new x509.ExtendedKeyUsageExtension(
+        subject.role === "node" ? [serverAuth, clientAuth] : [clientAuth],
+      ),
+      ...namesOf(subject),
     ],
   });
-  return { keyPem: await exportKey(keys.privateKey), certificatePem: certificate.toString("pem") };
+  return certificate.toString("pem");
 }
 
 /**
- * Makes a key and a request for a certificate that says what `issueNodeCertificate` would: the CA that
- * answers it decides. @param keyPem an earlier key, to ask for it again.
+ * Answers a signing request: of what it says, only the public key is taken, since whoever made it may
+ * ask for anything. @param who decides whom it is for, from the id it asks for. @throws NotTrustedError
+ */
+export async function answerRequest(
+  requestPem: string,
+  who: (askedId: string | undefined) => CertificateSubject,
+  ca: KeyAndCertificate,
+  nowMs: number,
+  lifeMs: number,
+): Promise<{ readonly subject: CertificateSubject; readonly certificatePem: string }> {
+  const request = readRequest(requestPem);
+  if (!(await request.verify())) {
+    throw new NotTrustedError("the signing request does not prove that its maker has the key");
+  }
+  const { name, namedCurve } = request.publicKey.algorithm as { name: string; namedCurve?: string };
+  if (name !== algorithm.name || namedCurve !== algorithm.namedCurve) {
+    throw new NotTrustedError("the signing request has no ECDSA P-256 key");
+  }
+  const [asked, ...more] = request.subjectName.getField("CN");
+  const subject = who(more.length === 0 ? asked : undefined);
+  const publicKey = await request.publicKey.export(algorithm, ["verify"]);
+  const certificatePem = await issueCertificate(subject, publicKey, ca, nowMs, lifeMs);
+  return { subject, certificatePem };
+}
+
+function readRequest(pem: string): x509.Pkcs10CertificateRequest {
+  try {
+    return new x509.Pkcs10CertificateRequest(pem);
+  } catch (error) {
+    // The library says of anything it cannot read that it is wrong, in one class or another.
+    if (!(error instanceof Error)) throw error;
+    throw new NotTrustedError("this is no signing request in PEM form", { cause: error });
+  }
+}
+
+/**
+ * Makes a key and a request for a node's certificate: the CA that answers it decides.
+ * @param keyPem an earlier key, to ask for it again.
  */
 export async function requestNodeCertificate(
   nodeId: string,
   keyPem: string | undefined,
 ): Promise<{ readonly keyPem: string; readonly requestPem: string }> {
+  const subject = { role: "node", id: nodeId } as const;
   const keys =
     keyPem === undefined
       ? await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"])
       : await importKeyPair(keyPem);
   const request = await x509.Pkcs10CertificateRequestGenerator.create({
-    name: `CN=${nodeId}, OU=node, O=mvm`,
+    name: nameOf(subject),
     keys,
     signingAlgorithm: algorithm,
-    extensions: [nodeNames(nodeId)],
+    extensions: namesOf(subject),
   });
   return {
     keyPem: keyPem ?? (await exportKey(keys.privateKey)),
@@ -144,11 +221,19 @@ export function readCertificate(
   };
 }
 
-function nodeNames(nodeId: string): x509.SubjectAlternativeNameExtension {
-  return new x509.SubjectAlternativeNameExtension([
-    { type: "dns", value: "node.mvm" },
-    { type: "dns", value: `${nodeId}.node.mvm` },
-  ]);
+/** As a structure and not as a text: an id is never taken for more parts of a name. */
+function nameOf({ role, id }: CertificateSubject): x509.JsonName {
+  return [{ CN: [id] }, { OU: [role] }, { O: ["mvm"] }];
+}
+
+function namesOf({ role, id }: CertificateSubject): x509.SubjectAlternativeNameExtension[] {
+  if (role !== "node") return [];
+  return [
+    new x509.SubjectAlternativeNameExtension([
+      { type: "dns", value: "node.mvm" },
+      { type: "dns", value: `${id}.node.mvm` },
+    ]),
+  ];
 }
 
 async function importKeyPair(keyPem: string): Promise<webcrypto.CryptoKeyPair> {
@@ -171,7 +256,7 @@ async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
   return x509.PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", key), "PRIVATE KEY");
 }
 
-async function importKey(pem: string): Promise<webcrypto.CryptoKey> {
+export async function importKey(pem: string): Promise<webcrypto.CryptoKey> {
   const [der] = x509.PemConverter.decode(pem);
   if (der === undefined) throw new Error("the CA key is no PEM");
   return webcrypto.subtle.importKey("pkcs8", der, algorithm, true, ["sign"]);

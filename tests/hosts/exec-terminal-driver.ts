@@ -15,6 +15,7 @@ import { AgentSessions } from "../../src/guest/agent-session.ts";
 import { HostGuestLink } from "../../src/host/guest-link.ts";
 import { processStartTicks } from "../../src/host/processes.ts";
 import type { NodeOperations } from "../../src/node/operations.ts";
+import { noFleet } from "../builders/no-fleet.ts";
 
 const [silenceFile = "", ...words] = process.argv.slice(2);
 const isSilent = (): boolean => existsSync(silenceFile);
@@ -76,6 +77,7 @@ const context: CliContext = {
   out: new Output(stdout, stderr),
   signal: interrupt.signal,
   node: () => Promise.resolve(node as NodeOperations),
+  ...noFleet,
   records: () => Promise.reject(new Error("exec asks no records")),
   host: () => Promise.reject(new Error("exec asks nothing of the host's setup")),
   exitWith: (code) => {

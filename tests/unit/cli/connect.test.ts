@@ -7,6 +7,7 @@ import type { CliContext } from "../../../src/cli/context.ts";
 import { Output } from "../../../src/cli/output.ts";
 import type { Dashboard } from "../../../src/node/dashboard.ts";
 import type { NodeOperations } from "../../../src/node/operations.ts";
+import { noFleet } from "../../builders/no-fleet.ts";
 
 test(
   "connect --watch off a terminal shows the dashboard again only when it changed, until it is interrupted",
@@ -44,6 +45,7 @@ test(
       out: new Output(sink, sink),
       signal: leaving.signal,
       node: async () => node,
+      ...noFleet,
       records: async () => node,
       host: () => Promise.reject(new Error("connect asks nothing of the host's setup")),
       exitWith: () => undefined,

@@ -11,6 +11,7 @@ import type { CliContext } from "../../../src/cli/context.ts";
 import { Output } from "../../../src/cli/output.ts";
 import type { ManifestRequest } from "../../../src/node/manifest.ts";
 import type { NodeOperations } from "../../../src/node/operations.ts";
+import { noFleet } from "../../builders/no-fleet.ts";
 
 /** `mvm deploy --watch` at work on a manifest, with a node that only notes what it is asked. */
 class Watch implements AsyncDisposable {
@@ -40,6 +41,7 @@ class Watch implements AsyncDisposable {
       out: new Output(sink, sink),
       signal: this.#interrupt.signal,
       node: async () => node,
+      ...noFleet,
       records: async () => node,
       host: () => Promise.reject(new Error("deploy asks nothing of the host's setup")),
       exitWith: () => undefined,

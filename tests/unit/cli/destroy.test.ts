@@ -10,6 +10,7 @@ import { findTemplate } from "../../../src/domain/templates.ts";
 import { deployTemplate } from "../../../src/node/deploy.ts";
 import { NodeOperations } from "../../../src/node/operations.ts";
 import { FakeHost } from "../../fakes/fake-host.ts";
+import { noFleet } from "../../builders/no-fleet.ts";
 
 const tenant = parseTenantId("demo");
 
@@ -35,6 +36,7 @@ async function mvm(host: FakeHost, ...line: string[]): Promise<string[]> {
     out: new Output(sink, sink),
     signal: new AbortController().signal,
     node: async () => node,
+    ...noFleet,
     records: async () => node,
     host: () => Promise.reject(new Error("destroy asks nothing of the host's setup")),
     exitWith: () => undefined,

@@ -9,6 +9,7 @@ import { Output } from "../../../src/cli/output.ts";
 import { OperationError } from "../../../src/domain/errors.ts";
 import type { NodeOperations } from "../../../src/node/operations.ts";
 import type { GuestExecRequest } from "../../../src/ports/guest-link.ts";
+import { noFleet } from "../../builders/no-fleet.ts";
 
 interface Situation {
   readonly flags?: readonly string[];
@@ -61,6 +62,7 @@ async function exec(situation: Situation): Promise<Outcome> {
     out: new Output(nowhere, nowhere),
     signal: new AbortController().signal,
     node: () => Promise.resolve(node as NodeOperations),
+    ...noFleet,
     records: () => Promise.resolve(node as NodeOperations),
     host: () => Promise.reject(new Error("exec asks nothing of the host's setup")),
     exitWith: (code) => {
