@@ -1,5 +1,5 @@
 import { createHash, type KeyObject } from "node:crypto";
-import { MvmError, NotTrustedError, OperationError, describeError } from "../domain/errors.ts";
+import { MvmError, NotTrustedError, OperationError } from "../domain/errors.ts";
 import type { Authority } from "../ports/authority.ts";
 import type { DialTarget, PeerRole, Transport } from "../ports/transport.ts";
 import { signDesired } from "../protocol/signed-desired.ts";
@@ -150,11 +150,6 @@ export class Fleet {
 /** A target as people write it. */
 function formatTarget({ host, port }: DialTarget): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-}
-
-/** Why a node's part failed, in one line. */
-export function describeResult(result: NodeResult<unknown>): string {
-  return result.ok ? "ok" : describeError(result.error);
 }
 
 function asObject(value: unknown): Readonly<Record<string, unknown>> {

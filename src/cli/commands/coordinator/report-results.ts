@@ -1,4 +1,5 @@
-import { type NodeResult, describeResult } from "../../../coordinator/fleet.ts";
+import type { NodeResult } from "../../../coordinator/fleet.ts";
+import { describeError } from "../../../domain/errors.ts";
 import type { CliContext } from "../../context.ts";
 import { exitCodeOf } from "../../exit-codes.ts";
 
@@ -19,7 +20,7 @@ export function reportResults<T>(
               ok: false,
               error: {
                 code: result.error.code,
-                message: describeResult(result),
+                message: describeError(result.error),
                 hint: result.error.hint ?? null,
               },
             },
@@ -29,7 +30,7 @@ export function reportResults<T>(
     for (const result of results) {
       if (result.ok) context.out.data(`${result.node}: ${render(result.result)}`);
       else {
-        context.out.note(`${result.node}: FAILED: ${describeResult(result)}`);
+        context.out.note(`${result.node}: FAILED: ${describeError(result.error)}`);
         if (result.error.hint !== undefined) context.out.note(`  next: ${result.error.hint}`);
       }
     }
