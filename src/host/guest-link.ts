@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import { OperationError } from "../domain/errors.ts";
+import { ConflictError, OperationError } from "../domain/errors.ts";
 import type { GuestLink, GuestSession } from "../ports/guest-link.ts";
 import type { Vmm, VmmProcess } from "../ports/vmm.ts";
 import { acquireFileLock } from "./file-lock.ts";
@@ -10,6 +10,7 @@ import { ChannelSession } from "./guest-link/channel-session.ts";
 import { exchangeHello } from "./guest-link/hello.ts";
 import { defaultGuestLinkLimits } from "./guest-link/limits.ts";
 import type { GuestLinkLimits } from "./guest-link/limits.ts";
+import { connectShared } from "./guest-link/shared-session.ts";
 import { isErrno } from "./files.ts";
 import { isAlive } from "./processes.ts";
 
@@ -27,14 +28,57 @@ export class HostGuestLink implements GuestLink {
   }
 
   /**
+   * As `openForCommand`, but while a command holds the channel it speaks through that.
+   * @throws as `openForCommand`.
+   */
+  async open(process: VmmProcess, timeoutMs: number, signal?: AbortSignal): Promise<GuestSession> {
+    const deadlineMs = performance.now() + timeoutMs;
+    for (;;) {
+      const remainingMs = Math.max(0, deadlineMs - performance.now());
+      let lock: FileLock;
+      try {
+        const waitMs = Math.min(remainingMs, this.#limits.retryDelayMs);
+        lock = await acquireChannelLock(process, waitMs, signal);
+      } catch (error) {
+        if (!(error instanceof ConflictError)) throw error;
+        const session = await this.#openShared(process, signal);
+        if (session !== undefined) return session;
+        if (performance.now() >= deadlineMs) throw error;
+        continue;
+      }
+      return await this.#openOrRelease(process, deadlineMs, lock, signal);
+    }
+  }
+
+  /**
    * Waits for its turn, then for the agent, both within `timeoutMs`; a guest that boots is asked
    * again and again. The session must be closed, or others wait.
    * @throws ConflictError when another session lasts too long or versions differ; OperationError when the agent does
    * not answer, the VMM is gone, or it was interrupted.
    */
-  async open(process: VmmProcess, timeoutMs: number, signal?: AbortSignal): Promise<GuestSession> {
+  async openForCommand(
+    process: VmmProcess,
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<GuestSession> {
     const deadlineMs = performance.now() + timeoutMs;
     const lock = await acquireChannelLock(process, timeoutMs, signal);
+    const session = await this.#openOrRelease(process, deadlineMs, lock, signal);
+    try {
+      await session.share(process.runDir);
+    } catch (error) {
+      session.close();
+      throw error;
+    }
+    return session;
+  }
+
+  async #openOrRelease(
+    process: VmmProcess,
+    deadlineMs: number,
+    lock: FileLock,
+    signal: AbortSignal | undefined,
+  ): Promise<ChannelSession> {
     try {
       return await this.#openLocked(process, deadlineMs, lock, signal);
     } catch (error) {
@@ -43,12 +87,32 @@ export class HostGuestLink implements GuestLink {
     }
   }
 
+  /** A session through the command that holds the channel; undefined when none does, or it has just ended. */
+  async #openShared(
+    process: VmmProcess,
+    signal: AbortSignal | undefined,
+  ): Promise<GuestSession | undefined> {
+    const timeoutMs = this.#limits.helloTimeoutMs;
+    let channel: Duplex | undefined;
+    try {
+      channel = await withinTime(timeoutMs, signal, (given) =>
+        connectShared(process.runDir, given),
+      );
+      const greeting = await exchangeHello(channel, timeoutMs, signal);
+      return new ChannelSession(channel, greeting, this.#limits, () => undefined);
+    } catch (error) {
+      channel?.destroy();
+      if (!(error instanceof OperationError)) throw error;
+      return undefined;
+    }
+  }
+
   async #openLocked(
     process: VmmProcess,
     deadlineMs: number,
     lock: FileLock,
     signal: AbortSignal | undefined,
-  ): Promise<GuestSession> {
+  ): Promise<ChannelSession> {
     let lastError: unknown;
     for (;;) {
       if (signal?.aborted === true) throw new OperationError("interrupted", { cause: lastError });
@@ -65,7 +129,9 @@ export class HostGuestLink implements GuestLink {
       let channel: Duplex | undefined;
       try {
         const timeoutMs = Math.min(this.#limits.helloTimeoutMs, remainingMs);
-        channel = await this.#openChannel(process, timeoutMs, signal);
+        channel = await withinTime(timeoutMs, signal, (given) =>
+          this.#vmm.openChannel(process, given),
+        );
         const greeting = await exchangeHello(channel, timeoutMs, signal);
         return new ChannelSession(channel, greeting, this.#limits, () => {
           void releaseQuietly(lock);
@@ -78,23 +144,23 @@ export class HostGuestLink implements GuestLink {
       await sleep(this.#limits.retryDelayMs);
     }
   }
+}
 
-  /** The signal ends with the opening: it must not close the channel of a session later. */
-  async #openChannel(
-    process: VmmProcess,
-    timeoutMs: number,
-    signal: AbortSignal | undefined,
-  ): Promise<Duplex> {
-    const abort = new AbortController();
-    const onAbort = (): void => abort.abort();
-    const timer = setTimeout(onAbort, timeoutMs);
-    signal?.addEventListener("abort", onAbort, { once: true });
-    try {
-      return await this.#vmm.openChannel(process, abort.signal);
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", onAbort);
-    }
+/** The signal ends with the opening: it must not close the channel of a session later. */
+async function withinTime(
+  timeoutMs: number,
+  signal: AbortSignal | undefined,
+  openChannel: (signal: AbortSignal) => Promise<Duplex>,
+): Promise<Duplex> {
+  const abort = new AbortController();
+  const onAbort = (): void => abort.abort();
+  const timer = setTimeout(onAbort, timeoutMs);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await openChannel(abort.signal);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
   }
 }
 

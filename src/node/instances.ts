@@ -5,7 +5,7 @@ import type { Pool } from "../domain/pool.ts";
 import type { QuotaExcess } from "../domain/quota.ts";
 import { minimumOf } from "../planner/minimum-runtime.ts";
 import { Usage } from "../planner/usage.ts";
-import type { GuestExecRequest, GuestSession } from "../ports/guest-link.ts";
+import type { GuestExecRequest, GuestLink, GuestSession } from "../ports/guest-link.ts";
 import { destroyInstance } from "./actions/destroy.ts";
 import { resumeInstance, warmInstance } from "./actions/park.ts";
 import { settleInstance } from "./actions/settle.ts";
@@ -80,7 +80,8 @@ export async function execInGuest(
   address: InstanceAddress,
   request: GuestExecRequest,
 ): Promise<number> {
-  return withGuest(context, address, (session) => session.exec(request));
+  const open = context.guestLink.openForCommand.bind(context.guestLink);
+  return withGuest(context, address, (session) => session.exec(request), open);
 }
 
 /** The last lines that services of a guest logged. */
@@ -107,6 +108,7 @@ async function withGuest<T>(
   context: NodeContext,
   address: InstanceAddress,
   work: (session: GuestSession) => Promise<T>,
+  open: GuestLink["open"] = context.guestLink.open.bind(context.guestLink),
 ): Promise<T> {
   const { instance } = await loadInstance(context, address);
   if (instance.state.status !== "running") {
@@ -116,7 +118,7 @@ async function withGuest<T>(
     );
   }
   const process = await vmmProcessOf(context, address);
-  const session = await context.guestLink.open(process, agentTimeoutMs, context.signal);
+  const session = await open(process, agentTimeoutMs, context.signal);
   try {
     return await work(session);
   } finally {

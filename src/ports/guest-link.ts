@@ -37,6 +37,12 @@ export interface GuestSession {
 
 /** Opens sessions with guest agents: one at a time per guest, others wait their turn. */
 export interface GuestLink {
-  /** @throws OperationError when the agent does not answer within `timeoutMs`. */
+  /** For questions, which are answered also while a command runs. @throws OperationError when the agent does not answer within `timeoutMs`. */
   open(process: VmmProcess, timeoutMs: number, signal?: AbortSignal): Promise<GuestSession>;
+  /** For a command, which may take long: commands wait for each other. @throws as `open`, ConflictError when another command runs for longer. */
+  openForCommand(
+    process: VmmProcess,
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<GuestSession>;
 }

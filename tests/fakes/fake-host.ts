@@ -327,6 +327,7 @@ export class FakeHost {
       },
       guestLink: {
         open: port("guest.open", (vmm) => this.#session(vmm)),
+        openForCommand: port("guest.openForCommand", (vmm) => this.#session(vmm)),
       },
       logs: { tail: port("logs.tail", () => ["last words"]) },
       meters: {

@@ -55,7 +55,7 @@ const node: Pick<NodeOperations, "exec"> = {
   exec: async (_address, request) => {
     const startTicks = (await processStartTicks(process.pid)) ?? 0;
     const vmm = { id: "i-00000001", runDir, pid: process.pid, startTicks };
-    const session = await link.open(vmm, 5000);
+    const session = await link.openForCommand(vmm, 5000);
     try {
       return await session.exec(request);
     } finally {

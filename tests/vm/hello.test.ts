@@ -126,6 +126,25 @@ describe("two tenants with hello workers", () => {
     assert.equal(await ended, 9, terminal.shown);
   });
 
+  it("looks at the health and the logs of a guest in which somebody has a shell", async () => {
+    const [first] = await of("acme");
+    assert.ok(first);
+    const terminal = new TestTerminal();
+    const ended = terminal.run(node.command("instance", "exec", "-it", first.address, "--", "sh"), {
+      env: node.env,
+      timeout_ms: 300_000,
+    });
+    await terminal.until(/# $/, 60_000);
+    // It would say what it held, and end with 1.
+    await node.mvm("pool", "scale", "acme/web", "--running", "2");
+    assert.notEqual((await node.mvm("instance", "logs", first.address)).trim(), "");
+    const second = await node.exec(first.address, "true");
+    assert.equal(second.exitCode, 4, second.stderr);
+    assert.match(second.stderr, /talks to the guest of/);
+    await terminal.type("exit\r");
+    assert.equal(await ended, 0, terminal.shown);
+  });
+
   it("ends what ran on a terminal when mvm is killed", async () => {
     const [first] = await of("acme");
     assert.ok(first);

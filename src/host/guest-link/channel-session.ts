@@ -14,6 +14,7 @@ import { plainLine } from "../../protocol/plain-text.ts";
 import type { Greeting } from "./hello.ts";
 import { execAnswerGraceMs, keepAliveMs, minOutputCostBytes } from "./limits.ts";
 import type { GuestLinkLimits } from "./limits.ts";
+import { SharedSession } from "./shared-session.ts";
 import { GuestRequests } from "./requests.ts";
 
 /** One conversation with a guest agent, from its `Hello` until either side closes. */
@@ -21,12 +22,21 @@ export class ChannelSession implements GuestSession {
   readonly hello: HelloAnswer;
   readonly #limits: GuestLinkLimits;
   readonly #requests: GuestRequests;
+  #shared: SharedSession | undefined;
 
   constructor(channel: Duplex, greeting: Greeting, limits: GuestLinkLimits, onEnd: () => void) {
     this.hello = greeting.hello;
     this.#limits = limits;
-    this.#requests = new GuestRequests(channel, limits, onEnd);
+    this.#requests = new GuestRequests(channel, limits, () => {
+      this.#shared?.end();
+      onEnd();
+    });
     this.#requests.begin(greeting.rest);
+  }
+
+  /** Lets others ask the guest through this session until it ends. @throws OperationError */
+  async share(runDir: string): Promise<void> {
+    this.#shared = await SharedSession.begin(runDir, this.hello, this.#requests, this.#limits);
   }
 
   async health(): Promise<HealthReport> {
@@ -119,8 +129,11 @@ export class ChannelSession implements GuestSession {
     await this.#ask({ op: "Ping" });
   }
 
+  /** Those who ask through this session have their answers first. */
   close(): void {
-    this.#requests.end(new OperationError("the session was closed"));
+    const end = (): void => this.#requests.end(new OperationError("the session was closed"));
+    if (this.#shared === undefined) end();
+    else void this.#shared.finish().then(end);
   }
 
   #cancel(execId: number): void {

@@ -36,6 +36,8 @@ interface Pending {
 }
 
 const rateWindowMs = 100;
+/** How an error begins that a guest answered with. */
+export const inTheGuest = "in the guest: ";
 
 /**
  * Requests and answers on a channel whose `Hello` is done. A guest that breaks the form, answers
@@ -179,7 +181,7 @@ export class GuestRequests {
 
 /** A guest may choose among few classes: none that says something of the host. */
 function errorOf(failure: GuestFailure): MvmError {
-  const message = `in the guest: ${plainLine(failure.message)}`;
+  const message = `${inTheGuest}${plainLine(failure.message)}`;
   switch (failure.code) {
     case "not_found":
       return new NotFoundError(message);

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, duplexPair } from "node:stream";
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { after, before, test } from "node:test";
 import { ConflictError, NotFoundError, OperationError } from "../../../../src/domain/errors.ts";
 import { HostGuestLink } from "../../../../src/host/guest-link.ts";
@@ -322,4 +323,81 @@ void test("of many sizes of a terminal, one is on its way at a time and the last
   assert.equal(sizes[1], 30);
   assert.throws(resized, /nobody listens/);
   session.close();
+});
+
+/** A guest whose command runs until `release`; it answers what else it is asked after `delayMs`. */
+function guestWithCommand(delayMs = 0): {
+  link: HostGuestLink;
+  release: () => void;
+  asked: string[];
+} {
+  const asked: string[] = [];
+  let release = (): void => undefined;
+  const link = linkTo((request, guest) => {
+    const answer = (result: object): void =>
+      void guest.write(encodeFrame({ id: request.id, ok: true, result }));
+    asked.push(request.op);
+    if (request.op === "Hello") guest.write(helloTo(request));
+    else if (request.op === "Exec") release = () => answer({ exit_code: 7 });
+    else if (request.op === "Health") {
+      const health = { services: [], uptime_seconds: 5, memory_available_mib: 6 };
+      setTimeout(() => answer(health), delayMs);
+    } else if (request.op === "Logs") {
+      const error = { code: "not_found", message: "no such service" };
+      guest.write(encodeFrame({ id: request.id, error }));
+    } else answer({});
+  });
+  return { link, release: () => release(), asked };
+}
+
+void test("while a command runs others ask the guest through it, and commands wait for each other", async () => {
+  const { link, release, asked } = guestWithCommand();
+  const command = await link.openForCommand(vmm, 2000);
+  const ended = command.exec({ ...run, timeoutMs: 20_000 });
+  const other = await link.open(vmm, 2000);
+  assert.equal(other.hello.instance_id, "i-test0000");
+  assert.equal((await other.health()).uptime_seconds, 5);
+  await assert.rejects(other.logs("x", 1), (error) => {
+    assert.ok(error instanceof NotFoundError);
+    assert.equal(error.message, "in the guest: no such service");
+    return true;
+  });
+  await other.shutdown(1);
+  await assert.rejects(other.exec(run), ConflictError);
+  await assert.rejects(link.openForCommand(vmm, 300), ConflictError);
+  other.close();
+  release();
+  assert.equal(await ended, 7);
+  assert.deepEqual(asked, ["Hello", "Exec", "Health", "Logs", "Shutdown"]);
+
+  const next = link.openForCommand(vmm, 5000);
+  command.close();
+  (await next).close();
+});
+
+void test("a command that ends first gives the answers that others wait for, and takes no more questions", async () => {
+  const { link, release } = guestWithCommand(300);
+  const command = await link.openForCommand(vmm, 2000);
+  const ended = command.exec({ ...run, timeoutMs: 20_000 });
+  const other = await link.open(vmm, 2000);
+  const health = other.health();
+  await sleep(50);
+  release();
+  await ended;
+  command.close();
+  assert.equal((await health).uptime_seconds, 5);
+  await assert.rejects(other.health(), OperationError);
+});
+
+void test("what a killed command left of its sharing is in nobody's way", async () => {
+  await writeFile(join(runDir, "channel.sock"), "");
+  const { link } = guestWithCommand();
+  const alone = await link.open(vmm, 2000);
+  assert.equal((await alone.health()).uptime_seconds, 5);
+  alone.close();
+  const command = await link.openForCommand(vmm, 2000);
+  const other = await link.open(vmm, 2000);
+  other.close();
+  command.close();
+  await (await link.open(vmm, 2000)).health();
 });
