@@ -5,6 +5,7 @@ import { buildCommandLine } from "./cli/app.ts";
 import { completeWord } from "./cli/completion.ts";
 import type { CliContext } from "./cli/context.ts";
 import {
+  InterruptedError,
   interruptedExitCode,
   normalizeExitCode,
   renderError,
@@ -102,7 +103,7 @@ function watchSignals(interrupt: AbortController, out: Output): void {
     process.on(signal, () => {
       if (interrupt.signal.aborted) process.exit(interruptedExitCode);
       out.note("mvm: stopping; the same command goes on from here");
-      interrupt.abort(new Error(`interrupted by ${signal}`));
+      interrupt.abort(new InterruptedError(`interrupted by ${signal}`));
     });
   }
 }

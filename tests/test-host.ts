@@ -32,6 +32,8 @@ export interface MvmOptions {
   readonly timeoutMs?: number;
   /** Commands that touch the network run in one of the test's own. */
   readonly namespace?: NetNamespace;
+  /** Sends Ctrl-C after so long. */
+  readonly interruptAfterMs?: number;
   /** Added to the environment. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -48,6 +50,11 @@ async function runMvm(
     stdio: ["pipe", "pipe", "pipe"],
   });
   const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs ?? 60_000);
+  const { interruptAfterMs } = options;
+  const interrupt =
+    interruptAfterMs === undefined
+      ? undefined
+      : setTimeout(() => child.kill("SIGINT"), interruptAfterMs);
   // It may end before it has read its input.
   child.stdin.on("error", () => undefined);
   child.stdin.end(options.input ?? "");
@@ -59,6 +66,7 @@ async function runMvm(
     return { exitCode: await ended.promise, stdout, stderr };
   } finally {
     clearTimeout(timer);
+    clearTimeout(interrupt);
   }
 }
 

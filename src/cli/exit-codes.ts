@@ -25,12 +25,17 @@ const diskTrouble: Readonly<Record<string, string>> = {
 /** A shell gives this code to what ended by Ctrl-C. */
 export const interruptedExitCode = 130;
 
+/** Why work ended early: the operator left. It comes as it is, or as the cause of an `AbortError`. */
+export class InterruptedError extends Error {}
+
 export function exitCodeOf(error: unknown): number {
   return error instanceof MvmError ? exitCodes[error.code] : 1;
 }
 
 /** The error as a person reads it: what failed and why, then what to do next. */
 export function renderError(error: unknown): string {
+  const interruption = findInterruption(error);
+  if (interruption !== undefined) return `mvm: ${interruption.message}`;
   const trouble = isSystemError(error) ? diskTrouble[error.code ?? ""] : undefined;
   if (trouble !== undefined) return `mvm: ${describeError(error)}\n  next: ${trouble}`;
   if (!(error instanceof MvmError)) {
@@ -39,6 +44,12 @@ export function renderError(error: unknown): string {
   }
   const hint = findHint(error);
   return `mvm: ${describeError(error)}${hint === undefined ? "" : `\n  next: ${hint}`}`;
+}
+
+function findInterruption(error: unknown): InterruptedError | undefined {
+  if (error instanceof InterruptedError) return error;
+  const isAbort = error instanceof Error && error.name === "AbortError";
+  return isAbort && error.cause instanceof InterruptedError ? error.cause : undefined;
 }
 
 function findHint(error: unknown): string | undefined {

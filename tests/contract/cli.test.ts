@@ -718,6 +718,34 @@ desired_counts = { running = 3 }
     await succeeds("net verify");
   });
 
+  it("Ctrl-C at any time ends a command with 130 or lets it end, and the same command goes on", async () => {
+    let interrupted = 0;
+    for (let afterMs = 80; afterMs <= 800; afterMs += 120) {
+      const commands = [
+        ["tenant", "create", "hasty"],
+        ["pool", "create", "hasty/web", "--flake", "builtin:hello"],
+        ["pool", "scale", "hasty/web", "--running", "0"],
+        ["tenant", "destroy", "hasty", "--force", "--yes"],
+      ];
+      for (const args of commands) {
+        const { exitCode, stderr } = await roots.mvm(args, {
+          namespace,
+          interruptAfterMs: afterMs,
+        });
+        const what = `mvm ${args.join(" ")} after ${afterMs} ms: ${stderr}`;
+        assert.ok(!stderr.includes("this is a defect"), what);
+        // 128: it was ended before it had begun to listen.
+        assert.ok([0, 128, 130].includes(exitCode), `${what} ended with ${exitCode}`);
+        const again = await roots.mvm(args, { namespace });
+        // It may have done all its work before: then there is one already, or none any more.
+        assert.ok([0, 3, 4].includes(again.exitCode), `${what}\nthen: ${again.stderr}`);
+        if (exitCode !== 0) interrupted += 1;
+      }
+      assert.equal((await mvm("doctor --leaks")).stdout, "0 leaks\n");
+    }
+    assert.ok(interrupted > 3, `${interrupted} were interrupted`);
+  });
+
   it("a tenant that is destroyed leaves nothing but its audit log", async () => {
     await succeeds("tenant create brief");
     await succeeds("pool create brief/web --flake builtin:hello");

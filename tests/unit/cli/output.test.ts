@@ -9,7 +9,12 @@ import {
   UsageError,
 } from "../../../src/domain/errors.ts";
 import { QuotaError } from "../../../src/domain/quota.ts";
-import { exitCodeOf, normalizeExitCode, renderError } from "../../../src/cli/exit-codes.ts";
+import {
+  exitCodeOf,
+  InterruptedError,
+  normalizeExitCode,
+  renderError,
+} from "../../../src/cli/exit-codes.ts";
 import { age, table } from "../../../src/cli/output.ts";
 import { parseInstanceName, wholeNumber } from "../../../src/cli/parameters.ts";
 
@@ -47,6 +52,15 @@ test("a defect is called one and shows where it happened", () => {
     renderError(new TypeError("x is undefined")),
     /defect in mvm.*\n.*x is undefined\n\s+at /,
   );
+});
+
+test("work that the operator ended is no defect, whoever says so", () => {
+  const left = new InterruptedError("interrupted by SIGINT");
+  assert.equal(renderError(left), "mvm: interrupted by SIGINT");
+  const aborted = new DOMException("The operation was aborted", "AbortError");
+  assert.match(renderError(aborted), /this is a defect/, "nobody left");
+  Object.defineProperty(aborted, "cause", { value: left });
+  assert.equal(renderError(aborted), "mvm: interrupted by SIGINT");
 });
 
 test("a table's columns are as wide as their widest cell, without spaces at the end", () => {
