@@ -174,6 +174,22 @@ describe("the output of a builder", () => {
     );
   });
 
+  it("says that a file of gigabytes is too large before it is read", async () => {
+    await assert.rejects(
+      unpack(withExtra({ name: `${store}/x`, sizeBytes: 4 * 1024 ** 3 })),
+      /more than 1000000 bytes of content/,
+    );
+  });
+
+  it("says that files are too large together, whatever each is", async () => {
+    const content = "x".repeat(600_000);
+    const files = ["x", "y"].map((name) => ({ name: `${store}/${name}`, content }));
+    await assert.rejects(
+      unpack([...answer, ...packageFolder, ...files, end]),
+      /more than 1000000 bytes of content/,
+    );
+  });
+
   const noMetadata: readonly [string, string][] = [
     ["no JSON", "{"],
     ["no hash", '{"locked":{"type":"path"},"locks":{"root":"root","nodes":{}}}'],

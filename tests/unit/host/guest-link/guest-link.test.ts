@@ -6,12 +6,23 @@ import { PassThrough, duplexPair } from "node:stream";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { after, before, test } from "node:test";
-import { ConflictError, NotFoundError, OperationError } from "../../../../src/domain/errors.ts";
+import {
+  ConflictError,
+  NotFoundError,
+  OperationError,
+  describeError,
+} from "../../../../src/domain/errors.ts";
 import { HostGuestLink } from "../../../../src/host/guest-link.ts";
-import type { GuestLinkLimits } from "../../../../src/host/guest-link/limits.ts";
+import { exchangeHello } from "../../../../src/host/guest-link/hello.ts";
+import {
+  defaultGuestLinkLimits,
+  type GuestLinkLimits,
+} from "../../../../src/host/guest-link/limits.ts";
+import { GuestRequests } from "../../../../src/host/guest-link/requests.ts";
 import { processStartTicks } from "../../../../src/host/processes.ts";
 import type { GuestSession } from "../../../../src/ports/guest-link.ts";
 import type { VmmProcess } from "../../../../src/ports/vmm.ts";
+import { emptyAnswerSchema } from "../../../../src/protocol/guest-messages.ts";
 import { FrameDecoder, encodeFrame } from "../../../../src/protocol/frames.ts";
 
 interface Request {
@@ -131,6 +142,33 @@ void test("a flood in place of Hello is bounded and ends in an error", async () 
   assert.ok(process.memoryUsage().rss - before < 300 * 1024 * 1024);
 });
 
+void test("a flood in place of Hello ends the try as soon as it is one, not when its time is over", async () => {
+  const [host, guest] = duplexPair();
+  guest.on("error", () => undefined);
+  flood(guest, Buffer.alloc(1024 * 1024, 7));
+  try {
+    await assert.rejects(exchangeHello(host, 30_000), /16777216 bytes and no answer to Hello/);
+  } finally {
+    guest.destroy();
+    host.destroy();
+  }
+});
+
+void test("a guest that does not read is sent no more than a bound", async () => {
+  const [host, guest] = duplexPair();
+  guest.pause();
+  const requests = new GuestRequests(host, defaultGuestLinkLimits, () => undefined);
+  const schema = emptyAnswerSchema;
+  const data = "x".repeat(64 * 1024);
+  const input = { op: "ExecInput", exec_id: 1, data, end: false } as const;
+  const answers = Array.from({ length: 100 }, () =>
+    requests.start(input, { schema, timeoutMs: 30_000 }).answer.catch((error: unknown) => error),
+  );
+  assert.match(String(await answers[0]), /does not read what it is sent/);
+  assert.match(String(await answers[99]), /does not read what it is sent/);
+  assert.ok(host.destroyed);
+});
+
 void test("a VMM that has ended is named without waiting", async () => {
   const link = linkTo(() => undefined);
   await assert.rejects(link.open({ ...vmm, startTicks: 1 }, 60_000), /has ended/);
@@ -155,18 +193,35 @@ void test("one session at a time: the next waits until the first is closed", asy
   (await second).close();
 });
 
-for (const [name, bytes] of [
-  ["a length of 4 GiB", Buffer.from([255, 255, 255, 255])],
-  ["a frame over the guest's limit", Buffer.from([0, 16, 0, 1])],
-  ["a message of no known form", encodeFrame({ id: 1, ok: true, result: {}, more: 1 })],
-  ["an answer to what was not asked", encodeFrame({ id: 77, ok: true, result: {} })],
-  ["an answer of the wrong form", encodeFrame({ id: 1, ok: true, result: { services: 5 } })],
-  ["what is not JSON", Buffer.from([0, 0, 0, 2, 123, 123])],
+for (const [name, bytes, why] of [
+  ["a length of 4 GiB", Buffer.from([255, 255, 255, 255]), /frame of 4294967295 bytes/],
+  ["a frame over the guest's limit", Buffer.from([0, 16, 0, 1]), /frame of 1048577 bytes/],
+  [
+    "a message of no known form",
+    encodeFrame({ id: 1, ok: true, result: {}, more: 1 }),
+    /not of a known form/,
+  ],
+  [
+    "an answer to what was not asked",
+    encodeFrame({ id: 77, ok: true, result: {} }),
+    /answered what was not asked/,
+  ],
+  [
+    "an answer of the wrong form",
+    encodeFrame({ id: 1, ok: true, result: { services: 5 } }),
+    /answered Health in an unknown form/,
+  ],
+  ["what is not JSON", Buffer.from([0, 0, 0, 2, 123, 123]), /not JSON in UTF-8/],
 ] as const) {
-  void test(`${name} ends the session with an OperationError`, async () => {
+  void test(`${name} ends the session at once, with what was wrong`, async () => {
     const session = await openTo((_request, guest) => guest.write(bytes));
-    await assert.rejects(session.health(), OperationError);
-    await assert.rejects(session.health(), OperationError);
+    for (let times = 0; times < 2; times += 1) {
+      await assert.rejects(session.health(), (error) => {
+        assert.ok(error instanceof OperationError);
+        assert.match(describeError(error), why);
+        return true;
+      });
+    }
   });
 }
 
@@ -227,7 +282,10 @@ void test("endless output, even of nothing, ends the command and the session", a
     },
     { maxExecOutputBytes: 100_000 },
   );
-  await assert.rejects(session.exec(run), OperationError);
+  await assert.rejects(session.exec({ ...run, timeoutMs: 30_000 }), (error) => {
+    assert.match(describeError(error), /printed more than 100000 bytes/);
+    return true;
+  });
 });
 
 void test("a guest is read no faster than the limit", async () => {
