@@ -12,6 +12,7 @@ import {
   listPids,
   processArguments,
   processStartTicks,
+  processUid,
   signalProcess,
 } from "../processes.ts";
 import { keepConsole } from "./keep-console.ts";
@@ -98,9 +99,11 @@ function keeperName(runDir: string): string {
   return `mvm-console ${runDir}`;
 }
 
+/** By its arguments and its user: any program can call itself by any name, but not run as whoever runs mvm. */
 async function findKeeper(runDir: string): Promise<ProcessIdentity | undefined> {
   for (const pid of await listPids()) {
     if ((await processArguments(pid))?.includes(keeperName(runDir)) !== true) continue;
+    if ((await processUid(pid)) !== process.getuid?.()) continue;
     const startTicks = await processStartTicks(pid);
     if (startTicks !== undefined) return { pid, startTicks };
   }

@@ -161,3 +161,30 @@ test("a link in place of a log is not followed", async () => {
   assert.equal(await readFile(elsewhere, "utf8"), "");
   assert.equal(await readFile(vmm, "utf8"), "VMM\n");
 });
+
+const needsRoot = process.getuid?.() === 0 ? false : "needs root, to run a program as another user";
+test(
+  "another user's program that calls itself a keeper is neither waited for nor ended",
+  { skip: needsRoot },
+  async () => {
+    await using roots = await TemporaryRoots.make();
+    const args = ["--eval", "setTimeout(() => {}, 60000)", "--", `mvm-console ${roots.runDir}`];
+    const pretender = spawn(process.execPath, args, {
+      uid: 65534,
+      gid: 65534,
+      cwd: "/",
+      stdio: "ignore",
+    });
+    await once(pretender, "spawn");
+    try {
+      const startedMs = performance.now();
+      await untilDrained(roots.runDir);
+      assert.ok(performance.now() - startedMs < 1500, "it was waited for");
+      assert.equal(pretender.exitCode ?? pretender.signalCode, null, "it was ended");
+    } finally {
+      const ended = once(pretender, "exit");
+      pretender.kill("SIGKILL");
+      await ended;
+    }
+  },
+);
