@@ -1,4 +1,10 @@
-import { MvmError, describeError, isSystemError, type ErrorCode } from "../domain/errors.ts";
+import {
+  MvmError,
+  describeError,
+  hintOf,
+  isSystemError,
+  type ErrorCode,
+} from "../domain/errors.ts";
 
 const exitCodes: Readonly<Record<ErrorCode, number>> = {
   failed: 1,
@@ -22,6 +28,9 @@ const diskTrouble: Readonly<Record<string, string>> = {
   EIO: "look at the disk: dmesg; the same command goes on from here",
 };
 
+/** The host lacks something, which `mvm doctor` names. */
+export const hostLacksExitCode: number = exitCodes.host_lacks;
+
 /** A shell gives this code to what ended by Ctrl-C. */
 export const interruptedExitCode = 130;
 
@@ -42,7 +51,7 @@ export function renderError(error: unknown): string {
     const detail = error instanceof Error ? (error.stack ?? error.message) : JSON.stringify(error);
     return `mvm: this is a defect in mvm, please report it:\n${detail}`;
   }
-  const hint = findHint(error);
+  const hint = hintOf(error);
   return `mvm: ${describeError(error)}${hint === undefined ? "" : `\n  next: ${hint}`}`;
 }
 
@@ -50,11 +59,6 @@ function findInterruption(error: unknown): InterruptedError | undefined {
   if (error instanceof InterruptedError) return error;
   const isAbort = error instanceof Error && error.name === "AbortError";
   return isAbort && error.cause instanceof InterruptedError ? error.cause : undefined;
-}
-
-function findHint(error: unknown): string | undefined {
-  if (error instanceof MvmError && error.hint !== undefined) return error.hint;
-  return error instanceof Error && error.cause !== undefined ? findHint(error.cause) : undefined;
 }
 
 /** stricli uses negative codes for words it does not understand. */

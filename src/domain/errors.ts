@@ -72,6 +72,16 @@ export class OperationError extends MvmError {
 /** Causes are followed so far and not by what they say, since a cause can lead back to itself. */
 const maxCauses = 5;
 
+/** What to do next, as the error or what caused it says. */
+export function hintOf(error: unknown): string | undefined {
+  let current: unknown = error;
+  for (let depth = 0; depth < maxCauses && current instanceof Error; depth += 1) {
+    if (current instanceof MvmError && current.hint !== undefined) return current.hint;
+    current = current.cause;
+  }
+  return undefined;
+}
+
 /** Whether an error is what a system call said, such as "no such file"; see errno(3). */
 export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && "syscall" in error && "code" in error;

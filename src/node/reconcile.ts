@@ -1,4 +1,4 @@
-import { describeError } from "../domain/errors.ts";
+import { type ErrorCode, MvmError, describeError, hintOf } from "../domain/errors.ts";
 import type { PoolId, TenantId } from "../domain/ids.ts";
 import {
   type Action,
@@ -34,7 +34,12 @@ const maxPasses = 2000;
 export interface ReconcileFailure {
   readonly object: string;
   readonly cause: string;
+  readonly code: ErrorCode;
+  /** What to do next; null when nobody knows. */
+  readonly hint: string | null;
 }
+
+type Failures = Map<string, { readonly failure: ReconcileFailure; readonly count: number }>;
 
 export interface ReconcileResult {
   readonly converged: boolean;
@@ -76,7 +81,7 @@ export async function reconcileTenant(
   tenant: TenantId,
   { maxFailures = 2, awaited }: ReconcileOptions = {},
 ): Promise<ReconcileResult> {
-  const failures = new Map<string, { count: number; cause: string }>();
+  const failures: Failures = new Map();
   await endOrphans(context);
   const reporter = new WaitReporter(context);
   const recorder = new HeldRecorder(context, tenant);
@@ -101,7 +106,7 @@ export async function reconcileTenant(
         held,
         failures: [...failures]
           .filter(([object]) => isAwaited(object))
-          .map(([object, { cause }]) => ({ object, cause })),
+          .map(([, { failure }]) => failure),
       };
     }
     if (actions.length > 0) await executeRound(context, actions, failures);
@@ -165,7 +170,7 @@ function worthWaiting(waits: readonly Held[], nowMs: number): boolean {
 async function executeRound(
   context: NodeContext,
   actions: readonly Action[],
-  failures: Map<string, { count: number; cause: string }>,
+  failures: Failures,
 ): Promise<void> {
   const first = actions.filter(({ kind }) => kind === "ensure-network");
   const rest = actions.filter(({ kind }) => kind !== "ensure-network");
@@ -183,11 +188,7 @@ async function executeRound(
   for (const end of ends) if (end.status === "rejected") throw end.reason;
 }
 
-async function executeOne(
-  context: NodeContext,
-  action: Action,
-  failures: Map<string, { count: number; cause: string }>,
-): Promise<void> {
+async function executeOne(context: NodeContext, action: Action, failures: Failures): Promise<void> {
   context.signal.throwIfAborted();
   const object = objectOf(action);
   try {
@@ -195,7 +196,9 @@ async function executeOne(
   } catch (error) {
     if (context.signal.aborted) throw error;
     const cause = describeError(error);
-    failures.set(object, { count: (failures.get(object)?.count ?? 0) + 1, cause });
+    const code = error instanceof MvmError ? error.code : "failed";
+    const failure = { object, cause, code, hint: hintOf(error) ?? null };
+    failures.set(object, { failure, count: (failures.get(object)?.count ?? 0) + 1 });
     context.onProgress(`${object}: ${action.kind} failed: ${cause}`);
     const event = { type: "ActionFailed", object, action: action.kind, cause } as const;
     await note(context, tenantOf(action), event);

@@ -127,7 +127,9 @@ describe("a host that lets commands down", { skip }, () => {
   });
 
   /** Runs a command in a mount namespace in which a program is not there. */
-  const without = async (program: string, line: string): Promise<MvmResult> => {
+  const without = (program: string, line: string): Promise<MvmResult> =>
+    runWithout(program, [join(projectDir, "bin", "mvm"), ...line.split(" ")]);
+  const runWithout = async (program: string, command: readonly string[]): Promise<MvmResult> => {
     const script = `
       set -e
       for folder in /usr/sbin /usr/bin /sbin /bin; do
@@ -142,7 +144,6 @@ describe("a host that lets commands down", { skip }, () => {
     `;
     const scratch = join(roots.folder, "scratch");
     await mkdir(scratch, { recursive: true });
-    const command = [program, scratch, join(projectDir, "bin", "mvm"), ...line.split(" ")];
     const [enter, all] = namespace.command("unshare", [
       "--mount",
       "sh",
@@ -150,6 +151,8 @@ describe("a host that lets commands down", { skip }, () => {
       // The scratch folder is a tmpfs: an overlay cannot lie on an overlay.
       `mount -t tmpfs tmpfs ${scratch}\n${script}`,
       "sh",
+      program,
+      scratch,
       ...command,
     ]);
     const { exitCode, stdout, stderr } = await exec.tryRun(enter, all, {
@@ -171,6 +174,51 @@ describe("a host that lets commands down", { skip }, () => {
     assert.equal((await mvm("doctor --leaks")).stdout, "0 leaks\n");
     const links = await namespace.run("ip", ["-brief", "link"]);
     assert.equal(links.trim().split("\n").length, 1, links);
+  });
+
+  it("a host without ip, dnsmasq or flock says so, with what installs it, and goes on once it is there", async () => {
+    assert.equal((await mvm("tenant create acme")).exitCode, 0);
+    assert.equal((await mvm("pool create acme/web --flake builtin:hello")).exitCode, 0);
+    for (const program of ["ip", "dnsmasq", "flock"]) {
+      const refused = await without(program, "pool scale acme/web --running 0");
+      assert.equal(refused.exitCode, 7, `${program}: ${refused.stderr}`);
+      assert.match(refused.stderr, new RegExp(`${program} is not installed`));
+      assertPlain(refused);
+    }
+    const done = await mvm("pool scale acme/web --running 0");
+    assert.equal(done.exitCode, 0, done.stderr);
+    assert.equal((await mvm("doctor --leaks")).stdout, "0 leaks\n");
+    assert.equal((await mvm("tenant destroy acme --force --yes")).exitCode, 0);
+  });
+
+  it("a host without QEMU says so when a VMM is started, with what installs it, and has none", async () => {
+    const runDir = join(roots.folder, "i-00000001");
+    const logDir = join(roots.folder, "logs");
+    const small = { vcpus: 1, memMib: 64, kernelPath: "/none", initrdPath: "/none" };
+    const spec = { id: "i-00000001", runDir, logDir, uid: 1_000_000, ...small };
+    const program = `
+      const { QemuVmm } = await import(process.argv[1]);
+      const vmm = new QemuVmm(async () => ({ accelerator: "tcg", machine: "q35", tscKhz: null, qemuVersion: "" }));
+      const spec = { ...JSON.parse(process.argv[2]), kernelArgs: [], drives: [], nics: [] };
+      const { code, message, hint } = await vmm.start(spec).catch((error) => error);
+      console.log(JSON.stringify({ code, message, hint, living: await vmm.list(process.argv[3]) }));
+    `;
+    const driver = join(projectDir, "src/host/vmm/qemu/qemu-vmm.ts");
+    const args = [
+      "--input-type=module",
+      "--eval",
+      program,
+      driver,
+      JSON.stringify(spec),
+      roots.folder,
+    ];
+    const { stdout, stderr } = await runWithout("qemu-system-x86_64", [process.execPath, ...args]);
+    assert.deepEqual(JSON.parse(stdout || stderr), {
+      code: "host_lacks",
+      message: "qemu-system-x86_64 is not installed",
+      hint: "run `mvm add host`",
+      living: [],
+    });
   });
 
   it("without any of its programs, doctor still answers", async () => {

@@ -31,6 +31,13 @@ test("the help of every command is as it was; MVM_UPDATE_GOLDEN=1 writes it anew
   assert.equal(help, await readFile(golden, "utf8"));
 });
 
+test("every command that lists or shows something can do so as JSON", () => {
+  const shows = /(^| )(list|info|status|stats|events|explain|doctor|connect|verify)$/;
+  const commands = documented().filter(([command]) => shows.test(command));
+  assert.ok(commands.length >= 16, `${commands.length} commands`);
+  for (const [command, text] of commands) assert.match(text, /--json/, command);
+});
+
 test("every command says in one line what it is for", () => {
   for (const [command, text] of documented()) {
     assert.match(text, /USAGE/, command);
