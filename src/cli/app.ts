@@ -5,6 +5,7 @@ import { certsInstall } from "./commands/agent/certs-install.ts";
 import { certsRequest } from "./commands/agent/certs-request.ts";
 import { certsRotate } from "./commands/agent/certs-rotate.ts";
 import { certsStatus } from "./commands/agent/certs-status.ts";
+import { agentReconcile } from "./commands/agent/reconcile.ts";
 import { completion } from "./commands/completion.ts";
 import { connect } from "./commands/connect.ts";
 import { caInit } from "./commands/coordinator/ca-init.ts";
@@ -136,6 +137,7 @@ export function buildCommandLine(version: string): Application<CliContext> {
       agent: buildRouteMap({
         docs: { brief: "This machine as a node of a fleet" },
         routes: {
+          reconcile: agentReconcile,
           certs: buildRouteMap({
             docs: { brief: "The node's key and certificate" },
             routes: {

@@ -92,6 +92,8 @@ export type AuditEvent =
       readonly flake_ref: string;
       readonly locked_url: string;
     })
+  /** All instances of the pool are well with it. */
+  | (Of<"ImageConfirmed"> & { readonly revision: string })
   | (Of<"ImageRolledBack"> & { readonly revision: string; readonly from: string })
   | (Of<"ActionFailed"> & { readonly action: string; readonly cause: string })
   /** A writer died between a line and the head that covers it; `torn_bytes` of a half-written line were removed. */

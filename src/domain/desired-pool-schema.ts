@@ -6,7 +6,7 @@ import { healthPath } from "./guest-service.ts";
 import { parsePoolId } from "./ids.ts";
 import { parsedText } from "./parsed-text.ts";
 import { maxDesiredCount, parseProfile } from "./pool-limits.ts";
-import { defaultRuntimePolicy, instanceResourcesSchema } from "./pool.ts";
+import { defaultRuntimePolicy, instanceResourcesSchema, updateStrategySchema } from "./pool.ts";
 import { parseRole } from "./roles.ts";
 import { secretName } from "./secret-scopes.ts";
 import { secretScopesSchema } from "./secret-scopes-schema.ts";
@@ -143,13 +143,6 @@ export const desiredPoolSchema: z.ZodMiniType<DesiredPool> = z.lazy(() =>
     ),
     secret_scopes: z._default(secretScopesSchema, []),
     health_check: z.optional(healthCheck),
-    update_strategy: z.prefault(
-      z.strictObject({
-        max_unavailable: z._default(z.int().check(z.gte(1), z.lte(maxDesiredCount)), 1),
-        health_timeout_seconds: z.optional(someSeconds),
-        rollback: flag(true),
-      }),
-      {},
-    ),
+    update_strategy: z._default(updateStrategySchema, { max_unavailable: 1, rollback: true }),
   }),
 );

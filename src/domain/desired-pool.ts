@@ -1,6 +1,12 @@
 import type { EgressPolicy } from "./egress.ts";
 import type { PoolId } from "./ids.ts";
-import type { DesiredCounts, InstanceResources, RuntimePolicy } from "./pool.ts";
+import type {
+  DesiredCounts,
+  GatewayRoute,
+  InstanceResources,
+  Pool,
+  RuntimePolicy,
+} from "./pool.ts";
 import type { Role } from "./roles.ts";
 import type { SecretScope } from "./secret-scopes.ts";
 
@@ -100,4 +106,79 @@ export interface DesiredPool {
   readonly secret_scopes: readonly SecretScope[];
   readonly health_check?: HealthCheck | undefined;
   readonly update_strategy: UpdateStrategy;
+}
+
+/** What of a pool's record a document decides. */
+export type DocumentFields = Pick<
+  Pool,
+  | "role"
+  | "flake_ref"
+  | "profile"
+  | "instance_resources"
+  | "desired_counts"
+  | "runtime_policy"
+  | "start_timeout_seconds"
+  | "gateway_routes"
+  | "egress"
+  | "pinned"
+  | "critical"
+  | "secret_scopes"
+  | "update_strategy"
+>;
+
+const defaultStartTimeoutSeconds = 300;
+
+/** The record of a pool as a document asks for it, as far as a document decides it. */
+export function documentFields(desired: DesiredPool): DocumentFields {
+  return {
+    role: desired.role,
+    flake_ref: desired.flake_ref,
+    profile: desired.profile,
+    instance_resources: desired.instance_resources,
+    desired_counts: desired.desired_counts,
+    runtime_policy: desired.runtime_policy,
+    start_timeout_seconds:
+      desired.health_check?.start_timeout_seconds ?? defaultStartTimeoutSeconds,
+    gateway_routes: (desired.routing_table?.routes ?? []).flatMap((route) => plainRoute(route)),
+    egress: desired.egress,
+    pinned: desired.pinned,
+    critical: desired.critical,
+    secret_scopes: desired.secret_scopes,
+    update_strategy: desired.update_strategy,
+  };
+}
+
+/** The names of the fields that a pool's record and what a document asks for differ in. */
+export function differingFields(pool: Pool, desired: DesiredPool): (keyof DocumentFields)[] {
+  const wanted = documentFields(desired);
+  return (Object.keys(wanted) as (keyof DocumentFields)[]).filter(
+    (name) => JSON.stringify(wanted[name]) !== JSON.stringify(pool[name]),
+  );
+}
+
+/** What a document asks of a pool and this version does not do, a few words each. */
+export function unsupported(desired: DesiredPool): string[] {
+  const { routing_table, health_check } = desired;
+  const asked: Readonly<Record<string, boolean>> = {
+    sleep_policy: desired.sleep_policy.enabled,
+    seccomp_policy: desired.seccomp_policy === "strict",
+    snapshot_compression: (desired.snapshot_compression ?? "none") !== "none",
+    data_encryption: desired.data_encryption === "luks",
+    ingress: desired.ingress.length > 0,
+    "routing_table beyond ports": (routing_table?.routes ?? []).some(
+      (route) => plainRoute(route).length === 0,
+    ),
+    integrations: desired.integrations.length > 0,
+    "health_check beyond its start_timeout_seconds": health_check !== undefined,
+  };
+  return Object.keys(asked).filter((name) => asked[name] === true);
+}
+
+/** A route that only looks at the port is one that the gateway has. */
+function plainRoute({ name, match, target }: DesiredRoute): GatewayRoute[] {
+  const { port, ...rest } = match;
+  const isPlain = Object.values(rest).every((value) => value === undefined);
+  if (port === undefined || !isPlain || target.instance_selector !== "any") return [];
+  const { pool_id, target_port } = target;
+  return [{ name, listen_port: port, pool_id, target_port }];
 }

@@ -46,7 +46,7 @@ export interface Operation {
 
 /** One microVM: the only object with runtime state. */
 export interface Instance {
-  readonly schema_version: 2;
+  readonly schema_version: 3;
   readonly tenant_id: TenantId;
   readonly pool_id: PoolId;
   readonly instance_id: InstanceId;
@@ -59,6 +59,8 @@ export interface Instance {
   /** How many transitions it has gone through, its creation included; each is a line of the audit log. */
   readonly changes: number;
   readonly operation: Operation | null;
+  /** The image of its last start, also of one that failed; null before the first. */
+  readonly booted_revision: string | null;
   /** Which epoch of its tenant's secrets was on the drive of its last start; 0 before the first. */
   readonly secrets_epoch: number;
   /** How often in a row it failed; the wait before the next start doubles with it. */
@@ -95,7 +97,7 @@ const state: z.ZodMiniType<InstanceState> = z.lazy(() =>
 
 const schema: z.ZodMiniType<Instance> = z.lazy(() =>
   z.strictObject({
-    schema_version: z.literal(2),
+    schema_version: z.literal(3),
     tenant_id: z.pipe(z.string(), z.transform(parseTenantId)),
     pool_id: z.pipe(z.string(), z.transform(parsePoolId)),
     instance_id: z.pipe(z.string(), z.transform(parseInstanceId)),
@@ -111,6 +113,7 @@ const schema: z.ZodMiniType<Instance> = z.lazy(() =>
         step: z.string(),
       }),
     ),
+    booted_revision: z.nullable(z.string()),
     secrets_epoch: z.int().check(z.nonnegative()),
     failures: z.int().check(z.nonnegative()),
     spare: z.boolean(),
@@ -119,10 +122,13 @@ const schema: z.ZodMiniType<Instance> = z.lazy(() =>
 );
 
 export const instanceForm: RecordForm<Instance> = {
-  version: 2,
+  version: 3,
   schema,
   // What it went through before there was an audit log is in none.
-  migrations: { 1: (old) => ({ ...old, resources: null, changes: 0, secrets_epoch: 0 }) },
+  migrations: {
+    1: (old) => ({ ...old, resources: null, changes: 0, secrets_epoch: 0 }),
+    2: (old) => ({ ...old, booted_revision: null }),
+  },
 };
 
 export function addressOf(instance: Instance): InstanceAddress {

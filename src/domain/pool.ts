@@ -1,4 +1,5 @@
 import * as z from "zod/mini";
+import type { UpdateStrategy } from "./desired-pool.ts";
 import { egressSchema } from "./egress-schema.ts";
 import { type EgressPolicy, openEgress } from "./egress.ts";
 import { ConflictError, NotFoundError } from "./errors.ts";
@@ -41,7 +42,7 @@ export interface GatewayRoute {
 
 /** A homogeneous group of instances in a tenant. Its role is fixed when it is made. */
 export interface Pool {
-  readonly schema_version: 2;
+  readonly schema_version: 3;
   readonly tenant_id: TenantId;
   readonly pool_id: PoolId;
   readonly managed_by: ManagedBy;
@@ -67,9 +68,19 @@ export interface Pool {
   readonly override_until: string | null;
   /** With scopes each integration gets its own secrets only; without, every instance gets all. */
   readonly secret_scopes: readonly SecretScope[];
+  /** How instances are exchanged when image or resources change; null: each takes them at its next start. */
+  readonly update_strategy: UpdateStrategy | null;
+  /** What the last build was made of: a document that says something else has a new one made. Null when that is not known. */
+  readonly built_from: { readonly flake_ref: string; readonly profile: string } | null;
+  /** The image that all instances were well with; what comes back when a newer one is not. Null before the first. */
+  readonly good_revision: string | null;
+  /** The image that was taken back since its instances did not become healthy. */
+  readonly rejected_revision: string | null;
 }
 
 export const keptRevisions = 5;
+
+export const emptyCounts: DesiredCounts = { running: 0, warm: 0, sleeping: 0 };
 
 export const defaultRuntimePolicy: RuntimePolicy = {
   min_running_seconds: 60,
@@ -82,6 +93,15 @@ export const defaultRuntimePolicy: RuntimePolicy = {
 const count = z.int().check(z.gte(0), z.lte(maxDesiredCount));
 const seconds = z.int().check(z.gte(0), z.lte(86_400));
 const port = z.int().check(z.gte(1), z.lte(65_535));
+const revision = z.string().check(z.regex(/^[0-9a-f]{64}$/));
+
+export const updateStrategySchema: z.ZodMiniType<UpdateStrategy> = z.lazy(() =>
+  z.strictObject({
+    max_unavailable: z._default(z.int().check(z.gte(1), z.lte(maxDesiredCount)), 1),
+    health_timeout_seconds: z.optional(z.int().check(z.gte(1), z.lte(86_400))),
+    rollback: z._default(z.boolean(), true),
+  }),
+);
 
 export const instanceResourcesSchema: z.ZodMiniType<InstanceResources> = z.lazy(() =>
   z.strictObject({
@@ -101,7 +121,7 @@ const desiredCountsSchema: z.ZodMiniType<DesiredCounts> = z.lazy(() =>
 
 const schema: z.ZodMiniType<Pool> = z.lazy(() =>
   z.strictObject({
-    schema_version: z.literal(2),
+    schema_version: z.literal(3),
     tenant_id: z.pipe(z.string(), z.transform(parseTenantId)),
     pool_id: z.pipe(z.string(), z.transform(parsePoolId)),
     managed_by: z.enum(["local", "document"]),
@@ -127,18 +147,20 @@ const schema: z.ZodMiniType<Pool> = z.lazy(() =>
     ),
     egress: egressSchema,
     created_at: z.iso.datetime(),
-    revisions: z
-      .array(z.string().check(z.regex(/^[0-9a-f]{64}$/)))
-      .check(z.maxLength(keptRevisions)),
+    revisions: z.array(revision).check(z.maxLength(keptRevisions)),
     pinned: z.boolean(),
     critical: z.boolean(),
     override_until: z.nullable(z.iso.datetime()),
     secret_scopes: secretScopesSchema,
+    update_strategy: z.nullable(updateStrategySchema),
+    built_from: z.nullable(z.strictObject({ flake_ref: z.string(), profile: z.string() })),
+    good_revision: z.nullable(revision),
+    rejected_revision: z.nullable(revision),
   }),
 );
 
 export const poolForm: RecordForm<Pool> = {
-  version: 2,
+  version: 3,
   schema,
   migrations: {
     1: (old) => ({
@@ -148,6 +170,13 @@ export const poolForm: RecordForm<Pool> = {
       override_until: null,
       egress: openEgress,
       secret_scopes: [],
+    }),
+    2: (old) => ({
+      ...old,
+      update_strategy: null,
+      built_from: null,
+      good_revision: null,
+      rejected_revision: null,
     }),
   },
 };

@@ -1,4 +1,7 @@
 import type { Action, ActionKind } from "../planner/action.ts";
+import { applyPool, applyTenant, removePool, removeTenant } from "./actions/apply-document.ts";
+import { destroyInstance } from "./actions/destroy.ts";
+import { confirmImage, rollbackImage } from "./actions/rollout.ts";
 import { createInstance } from "./actions/create.ts";
 import { resumeInstance, warmInstance } from "./actions/park.ts";
 import { settleInstance } from "./actions/settle.ts";
@@ -17,6 +20,13 @@ type Handlers = {
 
 /** One handler for each kind of action; a missing one does not compile. */
 const handlers: Handlers = {
+  "apply-tenant": (context, { desired }) => applyTenant(context, desired),
+  "apply-pool": (context, { pool, desired }) => applyPool(context, pool, desired),
+  "remove-pool": (context, { pool }) => removePool(context, pool),
+  "remove-tenant": (context, { tenant }) => removeTenant(context, tenant),
+  "confirm-image": (context, { pool, revision }) => confirmImage(context, pool, revision),
+  "rollback-image": (context, { pool, revision, from }) =>
+    rollbackImage(context, pool, revision, from),
   "ensure-network": (context) => applyNetworks(context),
   "settle-instance": (context, { instance }) => settleInstance(context, instance),
   "build-image": (context, { pool }) => buildImage(context, pool),
@@ -25,6 +35,7 @@ const handlers: Handlers = {
   "resume-instance": (context, { instance }) => resumeInstance(context, instance),
   "warm-instance": (context, { instance }) => warmInstance(context, instance),
   "stop-instance": (context, { instance }) => stopInstance(context, instance),
+  "destroy-instance": (context, { instance }) => destroyInstance(context, instance, false),
 };
 
 /** Carries out one action. Ensure-style: what is done already is not done again. */

@@ -15,14 +15,30 @@ export class HeldRecorder {
     this.#tenant = tenant;
   }
 
+  /** Whether a hold is one that is written down. */
+  static isRecorded(held: Held): boolean {
+    return eventOf(held).length > 0;
+  }
+
+  /** Whether there is something to write down; what is held no more is forgotten, and is news when it comes again. */
+  hasNews(held: readonly Held[]): boolean {
+    const keys = new Set(held.flatMap((one) => eventOf(one)).map((event) => keyOf(event)));
+    for (const key of this.#seen) if (!keys.has(key)) this.#seen.delete(key);
+    return [...keys].some((key) => !this.#seen.has(key));
+  }
+
   async record(held: readonly Held[]): Promise<void> {
     for (const event of held.flatMap((one) => eventOf(one))) {
-      const key = `${event.type} ${event.object} ${"quota" in event ? event.quota : ""}`;
+      const key = keyOf(event);
       if (this.#seen.has(key)) continue;
       this.#seen.add(key);
       await note(this.#context, this.#tenant, event);
     }
   }
+}
+
+function keyOf(event: AuditEvent): string {
+  return `${event.type} ${event.object} ${"quota" in event ? event.quota : ""}`;
 }
 
 function eventOf({ object, detail, to, untilMs, quota }: Held): AuditEvent[] {

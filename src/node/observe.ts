@@ -2,6 +2,7 @@ import { tenantNetwork } from "../domain/address-plan.ts";
 import { describeError, MvmError } from "../domain/errors.ts";
 import { type Instance, vmmOf } from "../domain/instance.ts";
 import type { ObservedHealth, ObservedInstance, ObservedTenant } from "../planner/observed.ts";
+import type { NetworkInventory } from "../ports/network.ts";
 import type { TenantRecords } from "../ports/store.ts";
 import type { VmmProcess } from "../ports/vmm.ts";
 import type { NodeContext } from "./context.ts";
@@ -9,15 +10,27 @@ import { tenantNetworkState } from "./networks.ts";
 
 const healthTimeoutMs = 8000;
 
-/** Sees how a tenant is: its records, its network, its VMMs, and what its running guests say of their health. */
-export async function observeTenant(
-  context: NodeContext,
-  records: TenantRecords,
-): Promise<ObservedTenant> {
+/** What is on the host, for all tenants. */
+export interface ObservedHost {
+  readonly inventory: NetworkInventory;
+  readonly living: readonly VmmProcess[];
+}
+
+export async function observeHost(context: NodeContext): Promise<ObservedHost> {
   const [inventory, living] = await Promise.all([
     context.network.inventory(),
     context.vmm.list(context.settings.instanceRunRoot),
   ]);
+  return { inventory, living };
+}
+
+/** Sees how a tenant is: its records, its network, its VMMs, and what its running guests say of their health. */
+export async function observeTenant(
+  context: NodeContext,
+  records: TenantRecords,
+  host?: ObservedHost,
+): Promise<ObservedTenant> {
+  const { inventory, living } = host ?? (await observeHost(context));
   const { bridge, netId } = tenantNetwork(records.tenant.net_id);
   const wantedTaps = tenantNetworkState(records).ports.map(({ tap }) => tap);
   const taps = inventory.taps.filter((tap) => tap.startsWith(`tn${netId}i`));

@@ -2,7 +2,7 @@ import type { AuditLogName } from "../domain/audit.ts";
 import type { InstanceAddress, PoolAddress, TenantAddress, TenantId } from "../domain/ids.ts";
 import type { DesiredCounts } from "../domain/pool.ts";
 import type { Revision } from "../domain/revision.ts";
-import { type Held, objectOf } from "../planner/action.ts";
+import { type Held, type Plan, objectOf } from "../planner/action.ts";
 import type { AuditEntry, AuditVerdict } from "../ports/audit.ts";
 import type { GuestExecRequest } from "../ports/guest-link.ts";
 import type { NetworkDifference, ProbeReport } from "../ports/network.ts";
@@ -11,6 +11,11 @@ import type { TenantKeyStatus } from "../ports/tenant-keys.ts";
 import type { NodeContext } from "./context.ts";
 import { type Dashboard, dashboard } from "./dashboard.ts";
 import { type AcceptedView, type DesiredRequest, acceptDesired } from "./desired/accept.ts";
+import {
+  type ReconcileDesiredOptions,
+  planDesired,
+  reconcileDesired,
+} from "./desired/reconcile-desired.ts";
 import { type DeployRequest, deployTemplate } from "./deploy.ts";
 import { type ExplainView, explainObject } from "./explain.ts";
 import { followEvents, lastEvents, verifyEvents } from "./events.ts";
@@ -50,6 +55,13 @@ import { type PoolInfo, type TenantView, viewPool, viewRevisions } from "./views
 export interface PlanView {
   readonly actions: readonly { readonly kind: string; readonly object: string }[];
   readonly held: readonly Held[];
+}
+
+function viewPlan({ actions, held }: Plan): PlanView {
+  return {
+    actions: actions.map((action) => ({ kind: action.kind, object: objectOf(action) })),
+    held,
+  };
 }
 
 /**
@@ -126,11 +138,7 @@ export class NodeOperations extends NodeQueries {
   }
 
   async planScale(address: PoolAddress, counts: Partial<DesiredCounts>): Promise<PlanView> {
-    const { actions, held } = await planScale(this.#context, address, counts);
-    return {
-      actions: actions.map((action) => ({ kind: action.kind, object: objectOf(action) })),
-      held,
-    };
+    return viewPlan(await planScale(this.#context, address, counts));
   }
 
   async buildPool(
@@ -228,6 +236,22 @@ export class NodeOperations extends NodeQueries {
   /** Takes a desired-state document: it is in force from then on. What it asks for is brought about by reconciling. @throws DesiredRefusedError */
   async acceptDesired(request: DesiredRequest): Promise<AcceptedView> {
     return acceptDesired(this.#context, request);
+  }
+
+  /** What would be done next for a document, or without one for the document in force; nothing is changed. */
+  async planDesired(
+    request: DesiredRequest | undefined,
+    options: ReconcileDesiredOptions,
+  ): Promise<PlanView> {
+    return viewPlan(await planDesired(this.#context, request, options));
+  }
+
+  /** Takes a document and brings the node to it. */
+  async reconcileDesired(
+    request: DesiredRequest,
+    options: ReconcileDesiredOptions,
+  ): Promise<ReconcileResult> {
+    return reconcileDesired(this.#context, request, options);
   }
 
   async dashboard(tenant: TenantId): Promise<Dashboard> {

@@ -1,3 +1,4 @@
+import type { DocumentFields } from "../domain/desired-pool.ts";
 import { type EgressPolicy, openEgress } from "../domain/egress.ts";
 import { ConflictError, UsageError } from "../domain/errors.ts";
 import { type PoolAddress, type PoolId, formatPool } from "../domain/ids.ts";
@@ -8,20 +9,22 @@ import {
   type InstanceResources,
   type Pool,
   defaultRuntimePolicy,
+  emptyCounts,
 } from "../domain/pool.ts";
 import { maxDesiredCount } from "../domain/pool-limits.ts";
-import { type QuotaExcess, QuotaError, findExcess } from "../domain/quota.ts";
+import { type QuotaExcess, QuotaError } from "../domain/quota.ts";
 import type { Role } from "../domain/roles.ts";
 import { type SecretScope, assertSecretScopes } from "../domain/secret-scopes.ts";
 import type { Plan } from "../planner/action.ts";
 import { excessOfWanted } from "../planner/wanted.ts";
 import type { TenantRecords } from "../ports/store.ts";
 import { destroyInstance } from "./actions/destroy.ts";
-import { type NodeContext, timestamp } from "./context.ts";
+import type { NodeContext } from "./context.ts";
 import { changesBetween } from "./changes.ts";
 import { allowChange } from "./management.ts";
 import { type ReconcileResult, planRecords, reconcileTenant } from "./reconcile.ts";
 import { findPool, loadTenant, refuseCorrupt } from "./records.ts";
+import { endPool, newPool, recordPool } from "./pool-records.ts";
 import { refuseExcess } from "./refuse.ts";
 import { type DestroyOptions, collectImages } from "./tenants.ts";
 
@@ -40,8 +43,25 @@ export interface PoolRequest {
   readonly secretScopes?: readonly SecretScope[] | undefined;
 }
 
+/** What a pool that an operator makes has beside what is asked. */
+function localFields(request: PoolRequest): Omit<DocumentFields, "role"> {
+  return {
+    flake_ref: request.flakeRef,
+    profile: request.profile,
+    instance_resources: request.resources,
+    desired_counts: request.desiredCounts ?? emptyCounts,
+    runtime_policy: defaultRuntimePolicy,
+    start_timeout_seconds: request.startTimeoutSeconds ?? defaultStartTimeoutSeconds,
+    gateway_routes: request.gatewayRoutes ?? [],
+    egress: request.egress ?? openEgress,
+    pinned: false,
+    critical: false,
+    secret_scopes: request.secretScopes ?? [],
+    update_strategy: null,
+  };
+}
+
 const defaultStartTimeoutSeconds = 300;
-const noInstances: DesiredCounts = { running: 0, warm: 0, sleeping: 0 };
 
 /** Makes a pool without instances. @throws ConflictError when it exists; QuotaError beyond max_pools. */
 export async function createPool(context: NodeContext, request: PoolRequest): Promise<Pool> {
@@ -52,54 +72,15 @@ export async function createPool(context: NodeContext, request: PoolRequest): Pr
 
 /** As `createPool`, for a caller that holds the tenant's lock. */
 export async function makePool(context: NodeContext, request: PoolRequest): Promise<Pool> {
-  const { address } = request;
+  const { address, role } = request;
   assertSecretScopes(request.secretScopes ?? []);
-  await refuseCorrupt(context, address.tenant);
-  const records = await loadTenant(context, address.tenant);
-  if (records.pools.some(({ pool_id }) => pool_id === address.pool)) {
-    throw new ConflictError(`pool ${formatPool(address)} exists already`, {
-      hint: `see: mvm pool info ${formatPool(address)}`,
-    });
-  }
+  const fields = { role, ...localFields(request) };
+  const { tenant, pools } = await loadTenant(context, address.tenant);
   const about = { object: formatPool(address), command: "pool create" };
-  const excess = findExcess(
-    records.tenant.quotas,
-    { max_pools: records.pools.length },
-    { max_pools: 1 },
-  );
-  await refuseExcess(context, address.tenant, about, excess);
-  const pool: Pool = {
-    schema_version: 2,
-    tenant_id: address.tenant,
-    pool_id: address.pool,
-    managed_by: "local",
-    role: request.role,
-    flake_ref: request.flakeRef,
-    profile: request.profile,
-    instance_resources: request.resources,
-    desired_counts: request.desiredCounts ?? noInstances,
-    runtime_policy: defaultRuntimePolicy,
-    start_timeout_seconds: request.startTimeoutSeconds ?? defaultStartTimeoutSeconds,
-    gateway_routes: request.gatewayRoutes ?? [],
-    egress: request.egress ?? openEgress,
-    secret_scopes: request.secretScopes ?? [],
-    created_at: timestamp(context),
-    revisions: [],
-    pinned: false,
-    critical: false,
-    override_until: null,
-  };
-  const wanted = excessOfWanted(records.tenant.quotas, records.pools, pool);
-  await refuseExcess(context, address.tenant, about, wanted);
-  await context.audit.append(address.tenant, {
-    type: "PoolCreated",
-    object: formatPool(address),
-    role: pool.role,
-    flake_ref: pool.flake_ref,
+  const pool = newPool(context, address, "local", fields);
+  return recordPool(context, pool, about.command, async () => {
+    await refuseExcess(context, address.tenant, about, excessOfWanted(tenant.quotas, pools, pool));
   });
-  await context.store.savePool(pool);
-  context.onProgress(`${formatPool(address)}: created`);
-  return pool;
 }
 
 /** Sets how many instances a pool should have and brings them about. It waits for this pool and the gateways before it, not for others of the tenant. */
@@ -168,18 +149,12 @@ export async function destroyPool(
       });
     }
     // It wants no instances from now on, so a destroy that dies half-way is not undone.
-    await context.store.savePool({ ...pool, desired_counts: noInstances, override_until });
+    await context.store.savePool({ ...pool, desired_counts: emptyCounts, override_until });
     for (const member of members) {
       context.signal.throwIfAborted();
       await destroyInstance(context, addressOf(member), options.wipe);
     }
-    await context.audit.append(address.tenant, {
-      type: "PoolDestroyed",
-      object: formatPool(address),
-      wiped_volumes: options.wipe,
-    });
-    await context.store.remove(address);
-    context.onProgress(`${formatPool(address)}: destroyed`);
+    await endPool(context, address, options.wipe);
   });
   await collectImages(context);
 }

@@ -1,26 +1,17 @@
-import { type ErrorCode, MvmError, describeError, hintOf } from "../domain/errors.ts";
 import type { PoolId, TenantId } from "../domain/ids.ts";
-import {
-  type Action,
-  type Held,
-  type Plan,
-  endsByItself,
-  objectOf,
-  tenantOf,
-} from "../planner/action.ts";
+import { type Held, type Plan, endsByItself, objectOf } from "../planner/action.ts";
 import type { ObservedTenant } from "../planner/observed.ts";
 import { plan } from "../planner/plan.ts";
 import type { TenantRecords } from "../ports/store.ts";
 import type { NodeContext } from "./context.ts";
-import { execute } from "./execute.ts";
 import { HeldRecorder } from "./held-recorder.ts";
 import { observeTenant } from "./observe.ts";
 import { verifyNetworks } from "./networks.ts";
 import { endOrphans } from "./orphans.ts";
 import { loadTenant } from "./records.ts";
-import { note } from "./refuse.ts";
+import { type ReconcileFailure, executeRound } from "./rounds.ts";
 
-const pollMs = 2000;
+export const pollMs = 2000;
 /** A wait that lasts is said again after so long. */
 const repeatWaitMs = 30_000;
 /** A command does not sit through longer waits than these; it reports them instead. */
@@ -30,14 +21,6 @@ const longestMinimumWaitMs = 120_000;
 const maxToldDifferences = 5;
 /** More passes than any tenant within its limits can need; a plan that never ends is a defect and is said so. */
 const maxPasses = 2000;
-
-export interface ReconcileFailure {
-  readonly object: string;
-  readonly cause: string;
-  readonly code: ErrorCode;
-  /** What to do next; null when nobody knows. */
-  readonly hint: string | null;
-}
 
 type Failures = Map<string, { readonly failure: ReconcileFailure; readonly count: number }>;
 
@@ -109,8 +92,16 @@ export async function reconcileTenant(
           .map(([, { failure }]) => failure),
       };
     }
-    if (actions.length > 0) await executeRound(context, actions, failures);
-    else {
+    if (actions.length > 0) {
+      await executeRound(context, actions, {
+        failed: (failure) => {
+          const { object } = failure;
+          failures.set(object, { failure, count: (failures.get(object)?.count ?? 0) + 1 });
+        },
+        succeeded: () => undefined,
+        isOver: () => false,
+      });
+    } else {
       reporter.report(waits);
       await context.clock.sleep(pollMs, context.signal);
     }
@@ -132,7 +123,7 @@ async function isNetworkWhole(context: NodeContext, { pools }: ObservedTenant): 
 }
 
 /** Says what is waited for: when it begins, when its reason changes, and now and then while it lasts. */
-class WaitReporter {
+export class WaitReporter {
   readonly #context: NodeContext;
   readonly #last = new Map<string, { readonly reason: string; readonly atMs: number }>();
 
@@ -157,50 +148,13 @@ function longestWaitMs({ reason }: Held): number {
 }
 
 /** What waits for a gateway or its turn ends only when something happens to others, and those have waits of their own; a long backoff is the daemon's to wait for. */
-function worthWaiting(waits: readonly Held[], nowMs: number): boolean {
+export function worthWaiting(waits: readonly Held[], nowMs: number): boolean {
   return waits.some(
     (held) =>
       held.reason !== "waiting-for-gateway" &&
+      held.reason !== "waiting-for-update" &&
+      held.reason !== "waiting-for-prune" &&
       held.reason !== "start-limit" &&
       (held.untilMs ?? 0) - nowMs <= longestWaitMs(held),
   );
-}
-
-/** Network first, since all else needs it; then the rest side by side, up to the limit. */
-async function executeRound(
-  context: NodeContext,
-  actions: readonly Action[],
-  failures: Failures,
-): Promise<void> {
-  const first = actions.filter(({ kind }) => kind === "ensure-network");
-  const rest = actions.filter(({ kind }) => kind !== "ensure-network");
-  for (const action of first) await executeOne(context, action, failures);
-  const queue = [...rest];
-  const worker = async (): Promise<void> => {
-    for (let action = queue.shift(); action !== undefined; action = queue.shift()) {
-      await executeOne(context, action, failures);
-    }
-  };
-  const workers = Math.min(context.settings.parallelActions, queue.length);
-  // All of them end before the caller lets the tenant's lock go, also when one was interrupted: a worker
-  // that went on without the lock could bring back what another command has destroyed meanwhile.
-  const ends = await Promise.allSettled(Array.from({ length: workers }, worker));
-  for (const end of ends) if (end.status === "rejected") throw end.reason;
-}
-
-async function executeOne(context: NodeContext, action: Action, failures: Failures): Promise<void> {
-  context.signal.throwIfAborted();
-  const object = objectOf(action);
-  try {
-    await execute(context, action);
-  } catch (error) {
-    if (context.signal.aborted) throw error;
-    const cause = describeError(error);
-    const code = error instanceof MvmError ? error.code : "failed";
-    const failure = { object, cause, code, hint: hintOf(error) ?? null };
-    failures.set(object, { failure, count: (failures.get(object)?.count ?? 0) + 1 });
-    context.onProgress(`${object}: ${action.kind} failed: ${cause}`);
-    const event = { type: "ActionFailed", object, action: action.kind, cause } as const;
-    await note(context, tenantOf(action), event);
-  }
 }

@@ -3,7 +3,8 @@ import { ConflictError, UsageError } from "../domain/errors.ts";
 import type { TenantId } from "../domain/ids.ts";
 import { addressOf, imageOf } from "../domain/instance.ts";
 import { type Quotas, defaultQuotas } from "../domain/quota.ts";
-import type { Tenant } from "../domain/tenant.ts";
+import type { ManagedBy, Tenant } from "../domain/tenant.ts";
+import type { TenantRecords } from "../ports/store.ts";
 import { destroyInstance } from "./actions/destroy.ts";
 import { type NodeContext, timestamp } from "./context.ts";
 import { applyNetworks } from "./networks.ts";
@@ -24,6 +25,9 @@ export interface TenantRequest {
   readonly subnet?: string;
   readonly quotas?: Partial<Quotas>;
   readonly template?: string;
+  /** Default: local. */
+  readonly managedBy?: ManagedBy;
+  readonly pinned?: boolean;
 }
 
 /** Makes a tenant with a network identity of its own. @throws ConflictError when its id or net id is taken. */
@@ -41,13 +45,13 @@ export async function makeTenant(context: NodeContext, request: TenantRequest): 
     const tenant: Tenant = {
       schema_version: 2,
       tenant_id: request.tenant,
-      managed_by: "local",
+      managed_by: request.managedBy ?? "local",
       net_id: netId,
       quotas: { ...defaultQuotas, ...request.quotas },
       created_at: timestamp(context),
       template: request.template ?? null,
       destroying: false,
-      pinned: false,
+      pinned: request.pinned ?? false,
       override_until: null,
     };
     await context.audit.append(tenant.tenant_id, {
@@ -115,7 +119,8 @@ export async function destroyTenant(
 ): Promise<void> {
   await context.locks.withTenant(id, "destroying the tenant", async () => {
     await refuseCorrupt(context, id);
-    const { tenant, pools, instances } = await loadTenant(context, id);
+    const records = await loadTenant(context, id);
+    const { tenant, pools, instances } = records;
     if (pools.length > 0 && !options.force && !tenant.destroying) {
       throw new ConflictError(
         `tenant ${id} has ${pools.length} pools and ${instances.length} instances`,
@@ -128,26 +133,32 @@ export async function destroyTenant(
     const override_until = tenant.destroying
       ? tenant.override_until
       : await allowChange(context, tenant, change);
-    await context.store.saveTenant({ ...tenant, destroying: true, override_until });
-    // Instances go one by one while the network still stands, so that their guests end in good order.
-    for (const instance of instances) {
-      context.signal.throwIfAborted();
-      await destroyInstance(context, addressOf(instance), options.wipe);
-    }
-    await applyNetworks(context);
-    for (const pool of pools) await context.store.remove({ tenant: id, pool: pool.pool_id });
-    if (options.wipe) await context.drives.wipeTenant(id);
-    await context.audit.append(id, {
-      type: "TenantDestroyed",
-      object: id,
-      wiped_volumes: options.wipe,
-    });
-    // Before the record: what has no record has no owner who would remove it.
-    await context.keys.remove(id);
-    await context.store.remove({ tenant: id });
-    context.onProgress(`${id}: destroyed`);
+    await endTenant(context, { ...records, tenant: { ...tenant, override_until } }, options.wipe);
   });
   await collectImages(context);
+}
+
+/** Removes a tenant with everything it has. The caller holds its lock, and knows that it may go. */
+export async function endTenant(
+  context: NodeContext,
+  { tenant, pools, instances }: TenantRecords,
+  wipe: boolean,
+): Promise<void> {
+  const id = tenant.tenant_id;
+  await context.store.saveTenant({ ...tenant, destroying: true });
+  // Instances go one by one while the network still stands, so that their guests end in good order.
+  for (const instance of instances) {
+    context.signal.throwIfAborted();
+    await destroyInstance(context, addressOf(instance), wipe);
+  }
+  await applyNetworks(context);
+  for (const pool of pools) await context.store.remove({ tenant: id, pool: pool.pool_id });
+  if (wipe) await context.drives.wipeTenant(id);
+  await context.audit.append(id, { type: "TenantDestroyed", object: id, wiped_volumes: wipe });
+  // Before the record: what has no record has no owner who would remove it.
+  await context.keys.remove(id);
+  await context.store.remove({ tenant: id });
+  context.onProgress(`${id}: destroyed`);
 }
 
 /** Removes images that are no pool's and that no instance was booted from. */

@@ -1,3 +1,5 @@
+import type { DesiredPool } from "../domain/desired-pool.ts";
+import type { DesiredTenant } from "../domain/desired-state.ts";
 import {
   type InstanceAddress,
   type PoolAddress,
@@ -10,16 +12,33 @@ import type { QuotaExcess } from "../domain/quota.ts";
 
 /** One step towards the desired state: plain data, carried out by the executor. Doing it twice is doing it once. */
 export type Action =
+  /** Makes the tenant of a document, or changes it to what the document says; its pools are apart. */
+  | { readonly kind: "apply-tenant"; readonly desired: DesiredTenant }
+  | { readonly kind: "apply-pool"; readonly pool: PoolAddress; readonly desired: DesiredPool }
+  /** What no document names any more, and that is empty by now. */
+  | { readonly kind: "remove-pool"; readonly pool: PoolAddress }
+  | { readonly kind: "remove-tenant"; readonly tenant: TenantId }
   | { readonly kind: "ensure-network"; readonly tenant: TenantId }
   /** An operation that nobody works on any more, or a VMM that is not as recorded. */
   | { readonly kind: "settle-instance"; readonly instance: InstanceAddress }
   | { readonly kind: "build-image"; readonly pool: PoolAddress }
+  /** All instances are well with it: from now on it is what a rollback goes back to. */
+  | { readonly kind: "confirm-image"; readonly pool: PoolAddress; readonly revision: string }
+  /** Instances with `from` do not become healthy: `revision` is current again. */
+  | {
+      readonly kind: "rollback-image";
+      readonly pool: PoolAddress;
+      readonly revision: string;
+      readonly from: string;
+    }
   | { readonly kind: "create-instance"; readonly pool: PoolAddress }
   /** A fresh boot. A spare is parked warm once it is healthy. */
   | { readonly kind: "start-instance"; readonly instance: InstanceAddress; readonly spare: boolean }
   | { readonly kind: "resume-instance"; readonly instance: InstanceAddress }
   | { readonly kind: "warm-instance"; readonly instance: InstanceAddress }
-  | { readonly kind: "stop-instance"; readonly instance: InstanceAddress };
+  | { readonly kind: "stop-instance"; readonly instance: InstanceAddress }
+  /** Its data disk stays. */
+  | { readonly kind: "destroy-instance"; readonly instance: InstanceAddress };
 
 export type ActionKind = Action["kind"];
 
@@ -37,6 +56,12 @@ export type HeldReason =
   | "unhealthy"
   | "no-address"
   | "not-supported"
+  | "clash"
+  | "document-overridden"
+  | "secrets-out-of-date"
+  | "waiting-for-update"
+  | "waiting-for-prune"
+  | "rolled-back"
   | "tenant-is-being-destroyed";
 
 export interface Held {
@@ -65,6 +90,8 @@ export function endsByItself(held: Held): boolean {
     case "waiting-for-gateway":
     case "waiting-for-health":
     case "start-limit":
+    case "waiting-for-update":
+    case "waiting-for-prune":
     case "backoff":
       return true;
     case "quota":
@@ -74,6 +101,10 @@ export function endsByItself(held: Held): boolean {
     case "unhealthy":
     case "no-address":
     case "not-supported":
+    case "clash":
+    case "document-overridden":
+    case "secrets-out-of-date":
+    case "rolled-back":
     case "tenant-is-being-destroyed":
       return false;
   }
@@ -82,9 +113,16 @@ export function endsByItself(held: Held): boolean {
 /** The address of what an action works on. */
 export function objectOf(action: Action): string {
   switch (action.kind) {
+    case "apply-tenant":
+      return action.desired.tenant_id;
     case "ensure-network":
+    case "remove-tenant":
       return action.tenant;
+    case "apply-pool":
+    case "remove-pool":
     case "build-image":
+    case "confirm-image":
+    case "rollback-image":
     case "create-instance":
       return formatPool(action.pool);
     case "settle-instance":
@@ -92,12 +130,14 @@ export function objectOf(action: Action): string {
     case "resume-instance":
     case "warm-instance":
     case "stop-instance":
+    case "destroy-instance":
       return formatInstance(action.instance);
   }
 }
 
 /** The tenant that an action works for. */
 export function tenantOf(action: Action): TenantId {
-  if (action.kind === "ensure-network") return action.tenant;
+  if (action.kind === "apply-tenant") return action.desired.tenant_id;
+  if ("tenant" in action) return action.tenant;
   return "pool" in action ? action.pool.tenant : action.instance.tenant;
 }

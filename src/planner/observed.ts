@@ -20,6 +20,8 @@ export interface ObservedTenant {
   readonly pools: readonly Pool[];
   readonly networkReady: boolean;
   readonly instances: readonly ObservedInstance[];
+  /** Of the secrets it has (`secretsHash` of the protocol), where a document says which it should have. */
+  readonly secretsHash?: string;
 }
 
 /** What this host's VMM driver can do, as far as plans depend on it. */

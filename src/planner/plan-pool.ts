@@ -1,7 +1,9 @@
 import { formatInstance, formatPool } from "../domain/ids.ts";
 import { addressOf } from "../domain/instance.ts";
+import type { Pool } from "../domain/pool.ts";
 import { backoffEndsMs } from "./backoff.ts";
 import type { ObservedInstance } from "./observed.ts";
+import { planRollout } from "./plan-rollout.ts";
 import { holdAsCritical, park, stopSurplus, watchHealth } from "./plan-surplus.ts";
 import { type PoolPlanning, addressOfPool, heldByQuota } from "./pool-planning.ts";
 
@@ -18,12 +20,17 @@ interface Members {
   readonly startable: ObservedInstance[];
   /** Failed, and not to be tried yet. Each fills its place itself later: making another would multiply the failure. */
   readonly backingOff: readonly ObservedInstance[];
+  readonly failed: readonly ObservedInstance[];
+  /** Settled, and held by no operator. */
+  readonly free: ReadonlySet<ObservedInstance>;
+  readonly total: number;
 }
 
 /** Plans one pool: settle what was interrupted, build, fill the running deficit, then the warm spares, then take surplus away. */
 export function planPool(planning: PoolPlanning): void {
   const { pool, actions, held } = planning;
   const wanted = pool.desired_counts;
+  const before = actions.length;
   const members = membersOf(planning);
   if (wanted.sleeping > 0 && !planning.input.capabilities.memorySnapshot) {
     held.push({
@@ -32,14 +39,41 @@ export function planPool(planning: PoolPlanning): void {
       detail: "this host's VMM driver keeps no memory snapshots, so no instance sleeps",
     });
   }
-  if (wanted.running + wanted.warm > 0 && pool.revisions.length === 0) {
-    actions.push({ kind: "build-image", pool: addressOfPool(pool) });
-    return;
+  if (wanted.running + wanted.warm > 0) {
+    if (pool.revisions.length === 0) {
+      actions.push({ kind: "build-image", pool: addressOfPool(pool) });
+      return;
+    }
+    // What runs goes on meanwhile, and for good should the build fail.
+    if (isBuiltFromOther(pool)) actions.push({ kind: "build-image", pool: addressOfPool(pool) });
   }
   const spares = [...members.spares];
   const running = fillRunning(planning, members, spares);
   fillWarm(planning, members, spares, running);
   for (const member of members.serving) watchHealth(planning, member);
+  planRollout(planning, {
+    ...members,
+    isBusy: actions.length > before,
+  });
+}
+
+/** Plans the end of a pool that no document names any more: its instances are stopped, then destroyed, then it goes. */
+export function prunePool(planning: PoolPlanning): void {
+  const { pool, actions } = planning;
+  planPool(planning);
+  const members = membersOf({ ...planning, actions: [], held: [] });
+  for (const member of members.free) {
+    const { status } = member.record.state;
+    if (status === "running" || status === "warm") continue;
+    actions.push({ kind: "destroy-instance", instance: addressOf(member.record) });
+  }
+  if (members.total === 0) actions.push({ kind: "remove-pool", pool: addressOfPool(pool) });
+}
+
+/** Whether the newest image was made of another flake or profile than the pool's document asks for. */
+function isBuiltFromOther({ update_strategy, built_from, flake_ref, profile }: Pool): boolean {
+  if (update_strategy === null || built_from === null) return false;
+  return built_from.flake_ref !== flake_ref || built_from.profile !== profile;
 }
 
 function membersOf(planning: PoolPlanning): Members {
@@ -58,6 +92,9 @@ function membersOf(planning: PoolPlanning): Members {
     movable: serving.filter((member) => free.includes(member)),
     spares: [...parked, ...runningSpares],
     startable,
+    failed: steady.filter(({ record }) => record.state.status === "failed"),
+    free: new Set(free),
+    total: all.length,
     backingOff: free.filter(
       (member) => member.record.state.status === "failed" && !startable.includes(member),
     ),

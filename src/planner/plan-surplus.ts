@@ -30,18 +30,24 @@ export function park(planning: PoolPlanning, member: ObservedInstance): void {
 
 /** Stops an instance that is more than is wanted, unless something holds it. */
 export function stopSurplus(planning: PoolPlanning, member: ObservedInstance): void {
+  stopFor(planning, member, "it is more than is wanted");
+}
+
+/** Stops an instance for a reason, unless something holds it. @returns whether it is stopped. */
+export function stopFor(planning: PoolPlanning, member: ObservedInstance, why: string): boolean {
   const object = formatInstance(addressOf(member.record));
   if (planning.pool.critical) {
     holdAsCritical(planning, object);
-    return;
+    return false;
   }
   if (planning.observed.tenant.pinned) {
-    const detail = "it is more than is wanted; an instance of a pinned tenant is not stopped";
+    const detail = `${why}; an instance of a pinned tenant is not stopped`;
     planning.held.push({ object, reason: "pinned", detail });
-    return;
+    return false;
   }
-  if (deferredByMinimum(planning, member, "stopped")) return;
+  if (deferredByMinimum(planning, member, "stopped")) return false;
   planning.actions.push({ kind: "stop-instance", instance: addressOf(member.record) });
+  return true;
 }
 
 export function holdAsCritical(planning: PoolPlanning, object: string): void {

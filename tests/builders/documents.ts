@@ -1,3 +1,4 @@
+import type { Quotas } from "../../src/domain/quota.ts";
 import { type KeyObject, generateKeyPairSync } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -46,7 +47,12 @@ export function writtenPool(id: string, changes: WrittenPool = {}): WrittenPool 
   };
 }
 
-export function writtenTenant(id: string, netId: number, pools: WrittenPool[]): WrittenTenant {
+export function writtenTenant(
+  id: string,
+  netId: number,
+  pools: WrittenPool[],
+  { quota = {}, ...changes }: Record<string, unknown> & { quota?: Partial<Quotas> } = {},
+): WrittenTenant {
   return {
     tenant_id: id,
     network: {
@@ -61,7 +67,9 @@ export function writtenTenant(id: string, netId: number, pools: WrittenPool[]): 
       max_pools: 10,
       max_instances_per_pool: 32,
       max_disk_gib: 500,
+      ...quota,
     },
+    ...changes,
     pools,
   };
 }

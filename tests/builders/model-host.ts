@@ -1,19 +1,26 @@
+import { documentFields } from "../../src/domain/desired-pool.ts";
+import type { DesiredState } from "../../src/domain/desired-state.ts";
 import { type Instance, type InstanceState, addressOf, vmmOf } from "../../src/domain/instance.ts";
 import { type InstanceAddress, type PoolAddress, parseInstanceId } from "../../src/domain/ids.ts";
-import type { Pool } from "../../src/domain/pool.ts";
+import { type Pool, withCurrentRevision } from "../../src/domain/pool.ts";
 import type { Quotas } from "../../src/domain/quota.ts";
 import type { Tenant } from "../../src/domain/tenant.ts";
 import { type Action, type Held, type Plan, endsByItself } from "../../src/planner/action.ts";
 import type { ObservedInstance, ObservedTenant } from "../../src/planner/observed.ts";
 import { type PlanInput, plan } from "../../src/planner/plan.ts";
-import { aVmm, imageHash } from "./records.ts";
+import { aPool, aVmm, imageHash } from "./records.ts";
 
 const passMs = 5000;
 const bootMs = 12_000;
 
 /** A host with no I/O: what actions do to the observed state of one tenant, and nothing else. */
 export class ModelHost {
-  readonly tenant: Tenant;
+  tenant: Tenant;
+  isRemoved = false;
+  /** Flakes whose instances never become healthy. */
+  readonly badFlakes: Set<string> = new Set();
+  /** The document in force. */
+  document: DesiredState | undefined;
   nowMs: number;
   #pools: Pool[];
   #instances: ObservedInstance[];
@@ -34,6 +41,10 @@ export class ModelHost {
     this.#nextOffset = Math.max(99, ...this.#instances.map(({ record }) => record.net_offset)) + 1;
   }
 
+  get pools(): readonly Pool[] {
+    return this.#pools;
+  }
+
   get instances(): readonly Instance[] {
     return this.#instances.map(({ record }) => record);
   }
@@ -46,7 +57,8 @@ export class ModelHost {
       instances: this.#instances.map((member) => ({ ...member, ...this.#health(member) })),
     };
     return {
-      tenants: [observed],
+      tenants: this.isRemoved ? [] : [observed],
+      ...(this.document === undefined ? {} : { desired: this.document }),
       capabilities: { memorySnapshot: false },
       startingVcpus: 4,
       nowMs: this.nowMs,
@@ -80,9 +92,12 @@ export class ModelHost {
         this.#networkReady = true;
         return;
       case "build-image":
-        this.#pools = this.#pools.map((pool) =>
-          pool.pool_id === action.pool.pool ? { ...pool, revisions: [imageHash] } : pool,
-        );
+        this.#change(action.pool, (pool) => {
+          const { flake_ref, profile } = pool;
+          const revision = imageOf(flake_ref);
+          const revisions = withCurrentRevision(pool.revisions, revision);
+          return { revisions, built_from: { flake_ref, profile } };
+        });
         return;
       case "create-instance":
         this.#create(action.pool);
@@ -104,11 +119,62 @@ export class ModelHost {
       case "stop-instance":
         this.#update(action.instance, ({ record }) => isStopped(record));
         return;
+      case "destroy-instance":
+        this.#update(action.instance, () => undefined);
+        return;
+      case "confirm-image":
+        this.#change(action.pool, { good_revision: action.revision });
+        return;
+      case "rollback-image":
+        this.#change(action.pool, {
+          revisions: [action.revision, action.from],
+          rejected_revision: action.from,
+        });
+        return;
+      case "apply-tenant":
+        this.tenant = {
+          ...this.tenant,
+          quotas: action.desired.quotas,
+          pinned: action.desired.pinned,
+        };
+        return;
+      case "apply-pool": {
+        const fields = documentFields(action.desired);
+        const isNew = this.#pools.every(({ pool_id }) => pool_id !== action.pool.pool);
+        if (isNew) {
+          const made = aPool(action.pool.pool, {
+            ...fields,
+            managed_by: "document",
+            revisions: [],
+          });
+          this.#pools.push({ ...made, desired_counts: action.desired.desired_counts });
+        } else this.#change(action.pool, { ...fields, rejected_revision: null });
+        return;
+      }
+      case "remove-pool":
+        this.#pools = this.#pools.filter(({ pool_id }) => pool_id !== action.pool.pool);
+        return;
+      case "remove-tenant":
+        this.isRemoved = true;
+        return;
     }
+  }
+
+  #change(
+    { pool: id }: PoolAddress,
+    changes: Partial<Pool> | ((pool: Pool) => Partial<Pool>),
+  ): void {
+    this.#pools = this.#pools.map((pool) =>
+      pool.pool_id === id
+        ? { ...pool, ...(typeof changes === "function" ? changes(pool) : changes) }
+        : pool,
+    );
   }
 
   #health({ record, vmm }: ObservedInstance): Pick<ObservedInstance, "health"> {
     if (record.state.status !== "running" || vmm !== "recorded") return { health: "unknown" };
+    const isBad = [...this.badFlakes].some((flake) => imageOf(flake) === revisionOf(record));
+    if (isBad) return { health: "starting" };
     const ranMs = this.nowMs - Date.parse(record.state.since);
     return { health: ranMs >= bootMs ? "healthy" : "starting" };
   }
@@ -128,7 +194,7 @@ export class ModelHost {
     const offset = this.#nextOffset;
     this.#nextOffset += 1;
     const record: Instance = {
-      schema_version: 2,
+      schema_version: 3,
       tenant_id: address.tenant,
       pool_id: address.pool,
       instance_id: parseInstanceId(`i-${offset.toString(16).padStart(8, "0")}`),
@@ -138,6 +204,7 @@ export class ModelHost {
       changes: 1,
       state: { status: "ready" },
       operation: null,
+      booted_revision: null,
       secrets_epoch: 0,
       failures: 0,
       spare: false,
@@ -177,7 +244,15 @@ export class ModelHost {
   }
 
   #runs(record: Instance): ObservedInstance {
-    return having(record, { status: "running", since: this.#now(), vmm: aVmm() });
+    // What was resumed or adopted goes on with the image and resources it had.
+    const had = vmmOf(record);
+    const pool = this.#pools.find(({ pool_id }) => pool_id === record.pool_id);
+    const vmm = had ?? { ...aVmm(), revision: pool?.revisions[0] ?? imageHash };
+    const resources = had === undefined ? (pool?.instance_resources ?? null) : record.resources;
+    return having(
+      { ...record, resources, booted_revision: vmm.revision },
+      { status: "running", since: this.#now(), vmm },
+    );
   }
 
   #isWarm(record: Instance): ObservedInstance {
@@ -197,7 +272,11 @@ export class ModelHost {
 
 /** What waits for a gateway ends only when something happens to the gateway, and that is planned or held by itself. */
 function isAwaited(held: Held): boolean {
-  return endsByItself(held) && held.reason !== "waiting-for-gateway";
+  return (
+    endsByItself(held) &&
+    held.reason !== "waiting-for-gateway" &&
+    held.reason !== "waiting-for-update"
+  );
 }
 
 /** What a tenant uses of each quota, counted anew here so that the planner's own counting is tested. */
@@ -227,6 +306,17 @@ export function usedQuotas(
     }
   }
   return used;
+}
+
+/** The image that a flake makes in the model. */
+function imageOf(flakeRef: string): string {
+  return flakeRef === "builtin:hello"
+    ? imageHash
+    : Buffer.from(flakeRef).toString("hex").padEnd(64, "0").slice(-64);
+}
+
+function revisionOf(record: Instance): string | undefined {
+  return vmmOf(record)?.revision;
 }
 
 function having(record: Instance, state: InstanceState): ObservedInstance {

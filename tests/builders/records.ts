@@ -48,7 +48,7 @@ type PoolOverrides = Partial<Omit<Pool, "desired_counts" | "pool_id">> & {
 export function aPool(id: string, overrides: PoolOverrides = {}): Pool {
   const { running = 0, warm = 0, sleeping = 0, ...rest } = overrides;
   return {
-    schema_version: 2,
+    schema_version: 3,
     tenant_id: parseTenantId("acme"),
     pool_id: parsePoolId(id),
     managed_by: "local",
@@ -67,6 +67,10 @@ export function aPool(id: string, overrides: PoolOverrides = {}): Pool {
     critical: false,
     override_until: null,
     secret_scopes: [],
+    update_strategy: null,
+    built_from: null,
+    good_revision: null,
+    rejected_revision: null,
     ...rest,
   };
 }
@@ -99,6 +103,7 @@ export interface InstanceOverrides {
   readonly failures?: number;
   readonly spare?: boolean;
   readonly overrideUntil?: string;
+  readonly bootedRevision?: string;
 }
 
 /** Instance number `offset` (2 to 254) of a pool of `acme`; a lower number is older. */
@@ -109,7 +114,7 @@ export function anInstance(
   overrides: InstanceOverrides = {},
 ): Instance {
   return {
-    schema_version: 2,
+    schema_version: 3,
     tenant_id: parseTenantId("acme"),
     pool_id: parsePoolId(pool),
     instance_id: parseInstanceId(`i-${offset.toString(16).padStart(8, "0")}`),
@@ -119,6 +124,7 @@ export function anInstance(
     changes: 1,
     state: stateOf(status, overrides.since),
     operation: overrides.operation ?? null,
+    booted_revision: overrides.bootedRevision ?? null,
     secrets_epoch: 0,
     failures: overrides.failures ?? (status === "failed" ? 1 : 0),
     spare: overrides.spare ?? false,

@@ -13,11 +13,11 @@ import type { NodeContext } from "../../src/node/context.ts";
 import { orderedLocks } from "../../src/node/ordered-locks.ts";
 import type { AcceptedDesired } from "../../src/ports/desired-store.ts";
 import type { DriveRequest } from "../../src/ports/drives.ts";
-import type { GuestSession } from "../../src/ports/guest-link.ts";
+import type { GuestLink, GuestSession } from "../../src/ports/guest-link.ts";
 import type { NetworkDifference, TenantNetworkState } from "../../src/ports/network.ts";
 import type { StoredSecrets } from "../../src/ports/secret-store.ts";
 import type { CorruptFile, NodeRecords } from "../../src/ports/store.ts";
-import type { VmmProcess } from "../../src/ports/vmm.ts";
+import type { VmmProcess, VmmSpec } from "../../src/ports/vmm.ts";
 import { MemoryAuditDisk, fakeSigner } from "./memory-audit.ts";
 
 /** The process that worked on the host is gone: from here on it changes nothing. */
@@ -30,6 +30,7 @@ interface FakeVmm extends VmmProcess {
   alive: boolean;
   paused: boolean;
   readonly startedAtMs: number;
+  readonly rootfs: string;
 }
 
 /** Makes a call of a port from what it does to the host. */
@@ -81,6 +82,12 @@ export class FakeHost {
   unkeptPromises: readonly string[] = [];
   /** Instances whose guest never becomes healthy or never answers. */
   readonly deafGuests: Set<string> = new Set();
+  /** Images whose services never become healthy. */
+  readonly badImages: Set<string> = new Set();
+  /** Whether no guest answers, for however long one waits. */
+  stuckGuests = false;
+  /** Flakes that cannot be built. */
+  readonly badFlakes: Set<string> = new Set();
   readonly audit: MemoryAuditDisk = new MemoryAuditDisk();
   /** Whether the disk has room; with none, nothing can be written until what is kept back is given up. */
   disk: "free" | "full" = "free";
@@ -155,6 +162,7 @@ export class FakeHost {
     const port: Port = (name, work) => {
       return async (...args) => this.#call(process, name, () => work(...args));
     };
+    const open: GuestLink["open"] = port("guest.open", (vmm) => this.#session(vmm));
     const context: NodeContext = {
       settings: {
         vmUidBase: 1_000_000,
@@ -246,7 +254,7 @@ export class FakeHost {
       images: {
         files: port("images.files", (hash) => {
           if (!this.#images.has(hash)) throw new NotFoundError(`no image ${hash}`);
-          return { kernel: "kernel", initrd: "initrd", rootfs: "rootfs" };
+          return { kernel: "kernel", initrd: "initrd", rootfs: hash };
         }),
         describe: port("images.describe", (hash) =>
           this.#images.has(hash) ? aRevision(hash) : undefined,
@@ -264,6 +272,7 @@ export class FakeHost {
           (request) => `${this.flakeEdits}-${request.flakeRef}-${request.role}`,
         ),
         build: port("builder.build", (request) => {
+          if (this.badFlakes.has(request.flakeRef)) throw new OperationError("the flake is broken");
           const revision = fakeRevision(this.flakeEdits, request.flakeRef, request.role);
           this.#images.add(revision.hash);
           return revision;
@@ -312,7 +321,7 @@ export class FakeHost {
           jail: false,
           driveHotSwap: false,
         },
-        start: port("vmm.start", (spec) => this.#start(spec.id, spec.runDir, spec.nics[0]?.tap)),
+        start: port("vmm.start", (spec) => this.#start(spec)),
         list: port("vmm.list", () => this.living().map((vmm) => plainProcess(vmm))),
         pause: port("vmm.pause", (vmm) => {
           this.#find(vmm).paused = true;
@@ -326,8 +335,14 @@ export class FakeHost {
         openChannel: port("vmm.openChannel", () => new PassThrough()),
       },
       guestLink: {
-        open: port("guest.open", (vmm) => this.#session(vmm)),
         openForCommand: port("guest.openForCommand", (vmm) => this.#session(vmm)),
+        open: async (vmm, timeoutMs, aborted) => {
+          while (this.stuckGuests) {
+            await new Promise(setImmediate);
+            aborted?.throwIfAborted();
+          }
+          return open(vmm, timeoutMs, aborted);
+        },
       },
       logs: { tail: port("logs.tail", () => ["last words"]) },
       meters: {
@@ -445,7 +460,8 @@ export class FakeHost {
     return missing.map((name) => ({ part: "tap", name, problem: "is missing", repair: "" }));
   }
 
-  #start(id: string, runDir: string, tap: string | undefined): VmmProcess {
+  #start({ id, runDir, nics, drives }: VmmSpec): VmmProcess {
+    const tap = nics[0]?.tap;
     if (this.living().some((vmm) => vmm.id === id)) this.violations.push(`a second VMM for ${id}`);
     if (tap === undefined || !this.taps.has(tap)) throw new OperationError(`no TAP ${tap}`);
     if (!this.runFolders.has(id)) throw new OperationError(`no run folder for ${id}`);
@@ -458,6 +474,7 @@ export class FakeHost {
       alive: true,
       paused: false,
       startedAtMs: this.nowMs,
+      rootfs: drives.find((drive) => drive.id === "rootfs")?.path ?? "",
     };
     this.vmms.push(vmm);
     return plainProcess(vmm);
@@ -486,7 +503,10 @@ export class FakeHost {
         services: [
           {
             name: "workload",
-            health: this.nowMs - vmm.startedAtMs >= healthyAfterMs ? "healthy" : "starting",
+            health:
+              this.nowMs - vmm.startedAtMs >= healthyAfterMs && !this.badImages.has(vmm.rootfs)
+                ? "healthy"
+                : "starting",
             detail: "",
           },
         ],
@@ -521,6 +541,11 @@ function plainProcess({ id, runDir, pid, startTicks }: FakeVmm): VmmProcess {
 
 function fakeFingerprint(key: Uint8Array): string {
   return Buffer.from(key).toString("hex");
+}
+
+/** The image that a flake makes on the fake host. */
+export function imageOfFlake(flakeRef: string, role = "worker", edits = 0): string {
+  return fakeRevision(edits, flakeRef, role).hash;
 }
 
 function fakeRevision(edits: number, flakeRef: string, role: string): Revision {

@@ -1,7 +1,7 @@
 import type { AuditEvent } from "../../domain/audit.ts";
 import { NotFoundError } from "../../domain/errors.ts";
 import { type PoolAddress, formatPool } from "../../domain/ids.ts";
-import { withCurrentRevision } from "../../domain/pool.ts";
+import { type Pool, withCurrentRevision } from "../../domain/pool.ts";
 import type { Revision } from "../../domain/revision.ts";
 import type { NodeContext } from "../context.ts";
 import { findPool, loadTenant } from "../records.ts";
@@ -43,13 +43,19 @@ export async function buildImage(
       context.builder.build(request),
     );
     try {
-      await makeCurrent(context, address, revision.hash, {
-        type: "ImageBuilt",
-        object: formatPool(address),
-        revision: revision.hash,
-        flake_ref: revision.flake_ref,
-        locked_url: revision.locked_url,
-      });
+      await makeCurrent(
+        context,
+        address,
+        revision.hash,
+        {
+          type: "ImageBuilt",
+          object: formatPool(address),
+          revision: revision.hash,
+          flake_ref: revision.flake_ref,
+          locked_url: revision.locked_url,
+        },
+        { built_from: { flake_ref: request.flakeRef, profile: request.profile } },
+      );
       return revision;
     } catch (error) {
       // Between the build and its record, another command may have removed it as nobody's.
@@ -59,12 +65,13 @@ export async function buildImage(
   }
 }
 
-/** Makes an image that is in the store the one that new starts of a pool use; `event` tells of it. */
+/** Makes an image that is in the store the one that new starts of a pool use; `event` tells of it, `changes` are of the pool's record. */
 export async function makeCurrent(
   context: NodeContext,
   address: PoolAddress,
   hash: string,
   event: AuditEvent,
+  changes: Partial<Pick<Pool, "built_from" | "rejected_revision">> = {},
 ): Promise<void> {
   await context.locks.withNode("recording an image", async () => {
     // Under the lock that removes unused images: one that nothing referred to yet may be gone.
@@ -72,7 +79,8 @@ export async function makeCurrent(
     const pool = findPool(await loadTenant(context, address.tenant), address);
     const revisions = withCurrentRevision(pool.revisions, hash);
     await context.audit.append(address.tenant, event);
-    await context.store.savePool({ ...pool, revisions });
+    const rejected_revision = pool.rejected_revision === hash ? null : pool.rejected_revision;
+    await context.store.savePool({ ...pool, revisions, rejected_revision, ...changes });
     await context.images.link(address, revisions);
   });
   context.onProgress(`${formatPool(address)}: image ${hash.slice(0, 12)} is current`);

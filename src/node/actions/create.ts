@@ -21,7 +21,7 @@ export async function createInstance(
       });
     }
     const made: Instance = {
-      schema_version: 2,
+      schema_version: 3,
       tenant_id: address.tenant,
       pool_id: address.pool,
       instance_id: await unusedId(context),
@@ -31,6 +31,7 @@ export async function createInstance(
       state: { status: pool.revisions.length === 0 ? "created" : "ready" },
       changes: 1,
       operation: null,
+      booted_revision: null,
       secrets_epoch: 0,
       failures: 0,
       spare: false,

@@ -57,7 +57,13 @@ export async function startInstance(
   // The data disk is what it was made with; the rest is what the pool gives now.
   const { data_disk_mib } = resourcesOf(current, pool);
   const resources = { ...pool.instance_resources, data_disk_mib };
-  current = await begin(context, { ...current, spare, resources }, "start", "network", override);
+  current = await begin(
+    context,
+    { ...current, spare, resources, booted_revision: revision },
+    "start",
+    "network",
+    override,
+  );
   try {
     await applyNetworks(context);
     await requireIsolation(context);

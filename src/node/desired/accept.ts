@@ -23,7 +23,7 @@ export interface AcceptedView {
 }
 
 /** A document that may be taken. */
-interface CheckedDesired {
+export interface CheckedDesired {
   readonly document: DesiredState;
   readonly bytes: Uint8Array;
   readonly hash: string;
@@ -58,7 +58,7 @@ export async function acceptDesired(
 }
 
 /** Checks a document for this node with nothing changed: who signed it, for whom, until when, what it says and whether that clashes. */
-async function checkDesired(
+export async function checkDesired(
   context: NodeContext,
   request: DesiredRequest,
 ): Promise<CheckedDesired> {

@@ -39,7 +39,7 @@ for (const { name, schema, record } of kinds) {
     });
 
     test("of an unknown newer schema version is refused", () => {
-      for (const schema_version of [0, 3, 99, "1", null]) {
+      for (const schema_version of [0, 9, 99, "1", null]) {
         assert.equal(schema.safeParse({ ...stored(record), schema_version }).success, false);
       }
     });
@@ -214,7 +214,7 @@ describe("a record of schema version 1", () => {
         critical: false,
         override_until: null,
         egress: { mode: "open" },
-        schema_version: 2,
+        schema_version: 3,
       },
     );
   });
@@ -223,7 +223,7 @@ describe("a record of schema version 1", () => {
     const made = parseRecord(instanceForm, versionOne.instance);
     const pool = parseRecord(poolForm, versionOne.pool);
     assert.deepEqual(resourcesOf(made, pool), pool.instance_resources);
-    assert.equal(made.schema_version, 2);
+    assert.equal(made.schema_version, 3);
   });
 
   test("with a field that version 1 did not know is refused", () => {

@@ -4,6 +4,7 @@ import type { PoolAddress } from "../../../domain/ids.ts";
 import { maxDesiredCount } from "../../../domain/pool-limits.ts";
 import type { CliContext } from "../../context.ts";
 import { jsonFlag, overrideFlag, poolArgument, wholeNumber } from "../../parameters.ts";
+import { printPlan } from "../../render-plan.ts";
 import { reportReconcile } from "../../render-reconcile.ts";
 
 interface Flags {
@@ -38,14 +39,7 @@ export const poolScale: Command<CliContext> = buildCommand<Flags, [PoolAddress],
     }
     const node = await this.node();
     if (dryRun) {
-      const plan = await node.planScale(address, given);
-      if (json) this.out.json(plan);
-      else {
-        for (const { kind, object } of plan.actions) this.out.data(`${kind} ${object}`);
-        for (const held of plan.held) {
-          this.out.data(`held ${held.object}: ${held.reason}: ${held.detail}`);
-        }
-      }
+      printPlan(this, await node.planScale(address, given), json);
       return;
     }
     const result = await node.scalePool(address, given, override);

@@ -72,7 +72,7 @@ const spoilt: Readonly<Record<string, (path: string) => Promise<void>>> = {
   "is no JSON": async (path) => writeFile(path, "\u0000\u0001garbage"),
   "is of a newer schema version": async (path) => {
     const record = JSON.parse(await readFile(path, "utf8")) as object;
-    await writeFile(path, JSON.stringify({ ...record, schema_version: 3 }));
+    await writeFile(path, JSON.stringify({ ...record, schema_version: 4 }));
   },
   "has a field that is not known": async (path) => {
     const record = JSON.parse(await readFile(path, "utf8")) as object;
