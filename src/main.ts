@@ -27,16 +27,18 @@ async function main(): Promise<void> {
   const interrupt = new AbortController();
   watchSignals(interrupt, out);
 
+  // A process of agentd's user does what needs root through hostd.
+  const hostdSocket = process.env["MVM_HOSTD_SOCKET"];
   // Loaded when a command asks for them: help and errors of usage need neither.
   const parts = async (): Promise<HostParts> => {
-    if (process.getuid?.() !== 0) {
+    if (process.getuid?.() !== 0 && hostdSocket === undefined) {
       throw new HostLacksError("mvm needs root", { hint: "run it with sudo" });
     }
     const { rootsFromEnvironment } = await import("./host/roots.ts");
     const roots = rootsFromEnvironment(process.env);
     return { roots, projectDir, version: readVersion(), out, signal: interrupt.signal };
   };
-  let chosenExitCode = 0;
+  let chosenExitCode: number | undefined;
   const streams: CliContext["process"] = { stdout, stderr, env: process.env };
   const context: CliContext = {
     process: streams,
@@ -53,7 +55,7 @@ async function main(): Promise<void> {
     },
     node: async () => {
       const given = await parts();
-      return (await import("./compose-node.ts")).composeNode(given);
+      return (await import("./compose-node.ts")).composeNode(given, hostdSocket);
     },
     host: async () => {
       const given = await parts();
@@ -67,6 +69,10 @@ async function main(): Promise<void> {
     signingKeys: async () => (await import("./compose-fleet.ts")).composeSigningKeys(process.env),
     fleet: async () =>
       (await import("./compose-fleet.ts")).composeFleet(process.env, interrupt.signal),
+    serveHostd: async () => {
+      const given = await parts();
+      await (await import("./compose-hostd.ts")).serveHostd(given);
+    },
     exitWith: (code) => {
       chosenExitCode = code;
     },
@@ -79,8 +85,10 @@ async function main(): Promise<void> {
     return;
   }
   await run(buildCommandLine(readVersion()), process.argv.slice(2), context);
-  const exitCode = normalizeExitCode(streams.exitCode) || chosenExitCode;
-  process.exitCode = interrupt.signal.aborted ? interruptedExitCode : exitCode;
+  const failed = normalizeExitCode(streams.exitCode);
+  // Some commands are meant to be ended by a signal, and say so.
+  const ended = interrupt.signal.aborted ? interruptedExitCode : 0;
+  process.exitCode = failed || (chosenExitCode ?? ended);
 }
 
 /** Ends the process when nobody takes its data; a reader that goes away, such as `head`, is no failure. */

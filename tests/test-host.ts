@@ -34,6 +34,8 @@ export interface MvmOptions {
   readonly namespace?: NetNamespace;
   /** Sends Ctrl-C after so long. */
   readonly interruptAfterMs?: number;
+  /** What runs it, such as a program that gives up privileges first. */
+  readonly through?: (program: string, args: readonly string[]) => readonly string[];
   /** Added to the environment. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -44,7 +46,8 @@ async function runMvm(
   args: readonly string[],
   options: MvmOptions = {},
 ): Promise<MvmResult> {
-  const [program, all] = options.namespace?.command(mvm, args) ?? [mvm, args];
+  const [inner = mvm, ...rest] = options.through?.(mvm, args) ?? [mvm, ...args];
+  const [program, all] = options.namespace?.command(inner, rest) ?? [inner, rest];
   const child = spawn(program, all, {
     env: { ...environment(), ...environmentOf(roots), ...options.env },
     stdio: ["pipe", "pipe", "pipe"],

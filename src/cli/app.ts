@@ -16,6 +16,7 @@ import { caRevoke } from "./commands/coordinator/ca-revoke.ts";
 import { coordinatorKeygen } from "./commands/coordinator/keygen.ts";
 import { deploy } from "./commands/deploy.ts";
 import { doctor } from "./commands/doctor.ts";
+import { hostdServe } from "./commands/hostd/serve.ts";
 import { explain } from "./commands/explain.ts";
 import { events } from "./commands/events.ts";
 import { instanceDestroy } from "./commands/instance/destroy.ts";
@@ -165,6 +166,10 @@ export function buildCommandLine(version: string): Application<CliContext> {
             },
           }),
         },
+      }),
+      hostd: buildRouteMap({
+        docs: { brief: "The part of mvm that needs root" },
+        routes: { serve: hostdServe },
       }),
       completion,
     },

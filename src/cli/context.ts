@@ -28,6 +28,8 @@ export interface CliContext extends CommandContext {
   authority(): Promise<Authority>;
   signingKeys(): Promise<SigningKeys>;
   fleet(): Promise<Fleet>;
+  /** Is hostd until the signal. */
+  serveHostd(): Promise<void>;
   /** Sets the exit code of a command that did not throw. */
   exitWith(code: number): void;
 }

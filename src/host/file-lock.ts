@@ -16,6 +16,8 @@ export interface FileLockOptions {
   readonly signal?: AbortSignal;
   /** What the holder does, for the message that others see; one short phrase. */
   readonly label?: string;
+  /** Whose the file is made; this process's without. */
+  readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
 }
 
 /** Chosen so that it cannot be mistaken for one of flock(1)'s own codes (sysexits EX_TEMPFAIL). */
@@ -41,6 +43,7 @@ export async function acquireFileLock(path: string, options: FileLockOptions): P
     );
     let keep = false;
     try {
+      if (options.owner !== undefined) await file.chown(options.owner.uid, options.owner.gid);
       const remainingMs = Math.max(0, deadlineMs - performance.now());
       if (!(await lockDescriptor(file.fd, remainingMs, path, options.signal))) {
         throw new ConflictError(`${path} is locked${await describeHolder(file)}`, {

@@ -1,6 +1,6 @@
 // Its promises by this name, not as `node:fs/promises`: so a bundle loads them when they are used, and
 // the reading of records uses none.
-import { type Stats, createReadStream, promises } from "node:fs";
+import { type Dirent, type Stats, constants, createReadStream, promises } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
 /** Whether an error is the named error of the operating system, such as `ENOENT`. */
@@ -11,11 +11,14 @@ export function isErrno(error: unknown, code: string): boolean {
 /**
  * Replaces a file whole or not at all: temporary file beside it, fsync, rename, fsync of the folder.
  * A temporary file left by a crash is `.<name>.<random>.tmp`.
+ *
+ * @param owner whose it is; this process's without.
  */
 export async function writeFileAtomic(
   path: string,
   content: string | Uint8Array,
   mode: number,
+  owner?: { readonly uid: number; readonly gid: number },
 ): Promise<void> {
   const folder = dirname(path);
   // The global, since `node:crypto` takes longer to load than most commands take to answer.
@@ -25,6 +28,7 @@ export async function writeFileAtomic(
     const file = await promises.open(temporary, "wx", mode);
     try {
       await file.writeFile(content);
+      if (owner !== undefined) await file.chown(owner.uid, owner.gid);
       await file.sync();
     } finally {
       await file.close();
@@ -39,19 +43,34 @@ export async function writeFileAtomic(
 
 const temporaryName = /^\.[^/]+\.[0-9a-f]{12}\.tmp$/;
 
-/** Removes the temporary files of `writeFileAtomic` below a folder, and folders that held nothing else. The caller knows that nobody writes there. */
+/**
+ * Removes the temporary files of `writeFileAtomic` below a folder, and folders that held nothing else. The
+ * caller knows that nobody writes there. Another user's folders hold none of this one's, and stay.
+ */
 export async function removeHalfWritten(folder: string): Promise<void> {
-  let names: string[];
-  try {
-    names = await promises.readdir(folder, { recursive: true });
-  } catch (error) {
-    if (isErrno(error, "ENOENT")) return;
-    throw error;
+  let removed = false;
+  for (const entry of await entriesIfOurs(folder)) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) await removeHalfWritten(path);
+    else if (temporaryName.test(entry.name)) {
+      await promises.rm(path, { force: true });
+      removed = true;
+    }
   }
-  for (const name of names) {
-    if (!temporaryName.test(basename(name))) continue;
-    await promises.rm(join(folder, name), { force: true });
-    await removeFolderIfEmpty(dirname(join(folder, name)));
+  if (!removed) return;
+  try {
+    await removeFolderIfEmpty(folder);
+  } catch (error) {
+    if (!isErrno(error, "EPERM") && !isErrno(error, "EACCES")) throw error;
+  }
+}
+
+async function entriesIfOurs(folder: string): Promise<Dirent[]> {
+  try {
+    return await promises.readdir(folder, { withFileTypes: true });
+  } catch (error) {
+    if (isErrno(error, "ENOENT") || isErrno(error, "EACCES")) return [];
+    throw error;
   }
 }
 
@@ -84,10 +103,41 @@ export async function readFileIfAny(path: string): Promise<string | undefined> {
   }
 }
 
+/** The text of a file of this process's own user, or undefined: a link, or what another user put there, is none. */
+export async function readOwnFileIfAny(path: string): Promise<string | undefined> {
+  let file;
+  try {
+    file = await promises.open(
+      path,
+      constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
+    );
+  } catch (error) {
+    if (isErrno(error, "ENOENT") || isErrno(error, "ELOOP")) return undefined;
+    throw error;
+  }
+  try {
+    const found = await file.stat();
+    if (!found.isFile() || found.uid !== process.getuid?.()) return undefined;
+    return await file.readFile("utf8");
+  } finally {
+    await file.close();
+  }
+}
+
 /** What a path leads to, or undefined when there is nothing. */
 export async function statIfAny(path: string): Promise<Stats | undefined> {
   try {
     return await promises.stat(path);
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return undefined;
+    throw error;
+  }
+}
+
+/** What is at a path itself, be it a link, or undefined when there is nothing. */
+export async function lstatIfAny(path: string): Promise<Stats | undefined> {
+  try {
+    return await promises.lstat(path);
   } catch (error) {
     if (isErrno(error, "ENOENT")) return undefined;
     throw error;

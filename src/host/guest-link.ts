@@ -17,14 +17,35 @@ import { isAlive } from "./processes.ts";
 /** In the run folder of a VMM: held by whoever talks to its guest. */
 const lockName = "channel.lock";
 
+/** Where those who talk to one guest find each other: one has the channel, and others may ask through that one. */
+export interface GuestMeeting {
+  /** Waits for the channel's turn, for `waitMs` at most. @throws ConflictError when another has it for longer. */
+  turn(process: VmmProcess, waitMs: number, signal: AbortSignal | undefined): Promise<FileLock>;
+  /** The socket by which others ask through a command that has the channel. */
+  sharedSocket(process: VmmProcess): string;
+}
+
+/** In the run folder of the VMM, which goes with it. */
+export const inRunFolder: GuestMeeting = {
+  turn: acquireChannelLock,
+  sharedSocket: ({ runDir }) => join(runDir, "channel.sock"),
+};
+
 /** Talks to guest agents over the byte channel of their VMM. */
 export class HostGuestLink implements GuestLink {
   readonly #vmm: Pick<Vmm, "openChannel">;
   readonly #limits: GuestLinkLimits;
+  readonly #meeting: GuestMeeting;
 
-  constructor(vmm: Pick<Vmm, "openChannel">, limits: Partial<GuestLinkLimits> = {}) {
+  /** `meeting` is where those who talk to one guest find each other. */
+  constructor(
+    vmm: Pick<Vmm, "openChannel">,
+    limits: Partial<GuestLinkLimits> = {},
+    meeting: GuestMeeting = inRunFolder,
+  ) {
     this.#vmm = vmm;
     this.#limits = { ...defaultGuestLinkLimits, ...limits };
+    this.#meeting = meeting;
   }
 
   /**
@@ -38,7 +59,7 @@ export class HostGuestLink implements GuestLink {
       let lock: FileLock;
       try {
         const waitMs = Math.min(remainingMs, this.#limits.retryDelayMs);
-        lock = await acquireChannelLock(process, waitMs, signal);
+        lock = await this.#meeting.turn(process, waitMs, signal);
       } catch (error) {
         if (!(error instanceof ConflictError)) throw error;
         const session = await this.#openShared(process, signal);
@@ -62,10 +83,10 @@ export class HostGuestLink implements GuestLink {
     signal?: AbortSignal,
   ): Promise<GuestSession> {
     const deadlineMs = performance.now() + timeoutMs;
-    const lock = await acquireChannelLock(process, timeoutMs, signal);
+    const lock = await this.#meeting.turn(process, timeoutMs, signal);
     const session = await this.#openOrRelease(process, deadlineMs, lock, signal);
     try {
-      await session.share(process.runDir);
+      await session.share(this.#meeting.sharedSocket(process));
     } catch (error) {
       session.close();
       throw error;
@@ -96,7 +117,7 @@ export class HostGuestLink implements GuestLink {
     let channel: Duplex | undefined;
     try {
       channel = await withinTime(timeoutMs, signal, (given) =>
-        connectShared(process.runDir, given),
+        connectShared(this.#meeting.sharedSocket(process), given),
       );
       const greeting = await exchangeHello(channel, timeoutMs, signal);
       return new ChannelSession(channel, greeting, this.#limits, () => undefined);

@@ -67,12 +67,32 @@ export function instanceFolder(roots: Roots, address: InstanceAddress): string {
 /** The name of a data disk in its instance's `volumes` folder. */
 export const dataDiskName = "data.ext4";
 
+/** Where the drives of an instance lie that outlive its VMM. */
+export function instanceVolumes(roots: Roots, address: InstanceAddress): string {
+  return join(instanceFolder(roots, address), "volumes");
+}
+
 export function dataDiskPath(roots: Roots, address: InstanceAddress): string {
-  return join(instanceFolder(roots, address), "volumes", dataDiskName);
+  return join(instanceVolumes(roots, address), dataDiskName);
+}
+
+/** Where the logs of an instance's VMM and console lie. */
+export function instanceLogFolder(roots: Roots, address: InstanceAddress): string {
+  return join(instanceFolder(roots, address), "logs");
 }
 
 export function imagesFolder(roots: Roots): string {
   return join(roots.stateDir, "images");
+}
+
+/** Where the audit log of the node itself lies. */
+export function nodeAuditFolder(roots: Roots): string {
+  return join(roots.stateDir, "audit");
+}
+
+/** What the daemon keeps for itself: the document in force, and room on the disk. */
+export function agentFolder(roots: Roots): string {
+  return join(roots.stateDir, "agent");
 }
 
 /** Where the encryption keys of tenants lie. */

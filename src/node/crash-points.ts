@@ -78,13 +78,13 @@ export class CrashPoints {
     return this.#wrap(builder, { build: () => "image:built", sweep: () => "image:swept" });
   }
 
-  drives(drives: Drives): Drives {
-    return this.#wrap(drives, {
+  drives<D extends Drives>(drives: D): D {
+    return this.#wrap<Drives>(drives, {
       prepare: () => "drives:prepared",
       release: () => "drives:released",
       destroy: () => "drives:destroyed",
       wipeTenant: () => "drives:wiped",
-    });
+    }) as D;
   }
 
   network(network: Network): Network {

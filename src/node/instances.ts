@@ -101,7 +101,7 @@ export async function consoleLogs(
   lines: number,
 ): Promise<string[]> {
   await loadInstance(context, address);
-  return context.logs.tail(`${context.drives.folders(address).logDir}/console.log`, lines);
+  return context.logs.console(address, lines);
 }
 
 async function withGuest<T>(

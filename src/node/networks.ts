@@ -1,5 +1,5 @@
 import { instanceNetwork, tenantNetwork } from "../domain/address-plan.ts";
-import { formatInstance } from "../domain/ids.ts";
+import { type InstanceAddress, formatInstance } from "../domain/ids.ts";
 import { type Instance, addressOf, vmmOf } from "../domain/instance.ts";
 import { OperationError } from "../domain/errors.ts";
 import type { Pool } from "../domain/pool.ts";
@@ -78,12 +78,17 @@ function needsPort(instance: Instance): boolean {
 }
 
 function portOf(netId: number, pool: Pool, instance: Instance): NetworkPort {
-  const own = `${instance.instance_id}.${instance.pool_id}.mvm`;
-  const serves = instance.state.status !== "warm" && !instance.spare;
+  const address = addressOf(instance);
   return {
     ...instanceNetwork(netId, instance.net_offset),
-    owner: formatInstance(addressOf(instance)),
+    owner: formatInstance(address),
     egress: pool.egress,
-    names: serves ? [own, `${instance.pool_id}.mvm`] : [own],
+    names: portNames(address, instance.state.status !== "warm" && !instance.spare),
   };
+}
+
+/** The names an instance answers to on its tenant's network: its own, and its pool's when it serves. */
+export function portNames({ pool, instance }: InstanceAddress, serves: boolean): string[] {
+  const own = `${instance}.${pool}.mvm`;
+  return serves ? [own, `${pool}.mvm`] : [own];
 }

@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import type { Machine } from "../domain/machine.ts";
 
 /** What a driver can do. Everything outside `host/vmm` asks this and never which VMM it is. */
 export interface VmmCapabilities {
@@ -42,6 +43,8 @@ export interface VmmSpec {
   readonly kernelArgs: readonly string[];
   readonly drives: readonly DriveSpec[];
   readonly nics: readonly NicSpec[];
+  /** What all of this follows from, for the VMM of an instance: where another process has the privileges to start it, it is told no more. */
+  readonly machine?: Machine;
 }
 
 /** A VMM that was started. Plain data: it is kept in state files and checked before it is trusted. */

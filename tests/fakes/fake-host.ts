@@ -344,7 +344,7 @@ export class FakeHost {
           return open(vmm, timeoutMs, aborted);
         },
       },
-      logs: { tail: port("logs.tail", () => ["last words"]) },
+      logs: { console: port("logs.console", () => ["last words"]) },
       meters: {
         process: async ({ pid }) => {
           const vmm = this.living().find((living) => living.pid === pid);

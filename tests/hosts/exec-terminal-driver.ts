@@ -80,6 +80,7 @@ const context: CliContext = {
   ...noFleet,
   records: () => Promise.reject(new Error("exec asks no records")),
   host: () => Promise.reject(new Error("exec asks nothing of the host's setup")),
+  serveHostd: () => Promise.reject(new Error("no hostd here")),
   exitWith: (code) => {
     chosenExitCode = code;
   },

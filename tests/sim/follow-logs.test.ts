@@ -36,7 +36,7 @@ function reading(
   return {
     ...host.context(signal),
     logs: {
-      tail: async () => {
+      console: async () => {
         const next = left.length > 1 ? left.shift() : left[0];
         if (left.length === 1 && next !== left[0]) await atEnd();
         return [...(next ?? [])];

@@ -1,9 +1,12 @@
 import { constants } from "node:fs";
-import { type FileHandle, mkdir, open } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import { type AuditLogName, nodeLog } from "../../domain/audit.ts";
 import { isErrno, readFileIfAny, writeFileAtomic } from "../files.ts";
-import { type Roots, tenantFolder } from "../roots.ts";
+import type { RecordFolders } from "../../ports/record-folders.ts";
+import { type Roots, nodeAuditFolder, tenantFolder } from "../roots.ts";
+import { ensureAgentFolder, recordOwner } from "../state-owner.ts";
+import { HostRecordFolders } from "../store/host-record-folders.ts";
 
 /** The two files of an audit log. What `append` wrote when the process dies may be any part of its bytes. */
 export interface AuditDisk {
@@ -21,9 +24,11 @@ export interface AuditDisk {
 /** `audit.log` and `audit.head` in the tenant's folder, or in `audit` of the state folder for the node's own; 0600. */
 export class AuditFiles implements AuditDisk {
   readonly #roots: Roots;
+  readonly #folders: RecordFolders;
 
-  constructor(roots: Roots) {
+  constructor(roots: Roots, folders: RecordFolders = new HostRecordFolders(roots)) {
     this.#roots = roots;
+    this.#folders = folders;
   }
 
   async size(tenant: AuditLogName): Promise<number | undefined> {
@@ -40,11 +45,17 @@ export class AuditFiles implements AuditDisk {
 
   async append(tenant: AuditLogName, bytes: string): Promise<void> {
     const { O_WRONLY, O_APPEND, O_CREAT } = constants;
-    await mkdir(this.#folder(tenant), { recursive: true, mode: 0o700 });
-    await this.#withLog(tenant, O_WRONLY | O_APPEND | O_CREAT, async (file) => {
-      await file.appendFile(bytes);
-      await file.datasync();
-    });
+    const owner = recordOwner(this.#roots);
+    const append = (): Promise<boolean | undefined> =>
+      this.#withLog(tenant, O_WRONLY | O_APPEND | O_CREAT, async (file) => {
+        if (owner !== undefined) await file.chown(owner.uid, owner.gid);
+        await file.appendFile(bytes);
+        await file.datasync();
+        return true;
+      });
+    if ((await append()) !== undefined) return;
+    await this.#makeFolder(tenant);
+    await append();
   }
 
   async truncate(tenant: AuditLogName, size: number): Promise<void> {
@@ -59,9 +70,21 @@ export class AuditFiles implements AuditDisk {
   }
 
   async writeHead(tenant: AuditLogName, text: string): Promise<void> {
-    await mkdir(this.#folder(tenant), { recursive: true, mode: 0o700 });
     // The rename's fsync of the folder makes the name of a new log durable too.
-    await writeFileAtomic(this.#path(tenant, "audit.head"), text, 0o600);
+    const write = (): Promise<void> =>
+      writeFileAtomic(this.#path(tenant, "audit.head"), text, 0o600, recordOwner(this.#roots));
+    try {
+      await write();
+    } catch (error) {
+      if (!isErrno(error, "ENOENT")) throw error;
+      await this.#makeFolder(tenant);
+      await write();
+    }
+  }
+
+  async #makeFolder(tenant: AuditLogName): Promise<void> {
+    if (tenant === nodeLog) await ensureAgentFolder(this.#roots, this.#folder(tenant));
+    else await this.#folders.make({ tenant });
   }
 
   #path(tenant: AuditLogName, name: string): string {
@@ -69,9 +92,7 @@ export class AuditFiles implements AuditDisk {
   }
 
   #folder(tenant: AuditLogName): string {
-    return tenant === nodeLog
-      ? join(this.#roots.stateDir, "audit")
-      : tenantFolder(this.#roots, tenant);
+    return tenant === nodeLog ? nodeAuditFolder(this.#roots) : tenantFolder(this.#roots, tenant);
   }
 
   async #withLog<T>(

@@ -10,25 +10,28 @@ import {
   writeFile,
 } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { OperationError } from "../../domain/errors.ts";
-import type { InstanceAddress, TenantId } from "../../domain/ids.ts";
+import { OperationError, UsageError } from "../../domain/errors.ts";
+import {
+  type InstanceAddress,
+  type TenantId,
+  isInstanceId,
+  parseInstanceId,
+  parsePoolId,
+} from "../../domain/ids.ts";
 import type { DrivePaths, DriveRequest, Drives, InstanceFolders } from "../../ports/drives.ts";
 import type { Exec } from "../../ports/exec.ts";
-import {
-  isErrno,
-  listFolderIfAny,
-  readFileIfAny,
-  removeFolderIfEmpty,
-  syncFolder,
-} from "../files.ts";
+import { isErrno, listFolderIfAny, lstatIfAny, removeFolderIfEmpty, syncFolder } from "../files.ts";
 import { mountPoints } from "../mounts.ts";
 import {
   type Roots,
   dataDiskName,
   instanceFolder,
   instanceRunRoot,
+  instanceVolumes,
   tenantFolder,
 } from "../roots.ts";
+import { drivePaths, instanceFolders } from "./drive-paths.ts";
+import { HostRecordFolders, ensureOwnFolder, isOwnFolder } from "../store/host-record-folders.ts";
 
 /** From linux/magic.h. */
 const tmpfsMagic = 0x01021994;
@@ -41,25 +44,24 @@ const mib = 1024 * 1024;
 export class HostDrives implements Drives {
   readonly #roots: Roots;
   readonly #exec: Exec;
+  readonly #recordFolders: HostRecordFolders;
 
   constructor(roots: Roots, exec: Exec) {
     this.#roots = roots;
     this.#exec = exec;
+    this.#recordFolders = new HostRecordFolders(roots);
   }
 
   folders(instance: InstanceAddress): InstanceFolders {
-    return {
-      runDir: join(instanceRunRoot(this.#roots), instance.instance),
-      logDir: join(instanceFolder(this.#roots, instance), "logs"),
-    };
+    return instanceFolders(this.#roots, instance);
   }
 
   async prepare(request: DriveRequest): Promise<DrivePaths> {
     const { runDir } = this.folders(request.instance);
     const volumes = this.#volumes(request.instance);
-    await mkdir(volumes, { recursive: true, mode: 0o700 });
+    await this.ensureFolders(request.instance);
     await this.#mountRunFolder(runDir, request.instance.instance);
-    const config = join(volumes, "config.ext4");
+    const { config, secrets } = this.paths(request.instance);
     await this.#makeSmall(config, "mvm-config", runDir, [
       {
         folder: null,
@@ -69,7 +71,6 @@ export class HostDrives implements Drives {
         uid: 0,
       },
     ]);
-    const secrets = join(runDir, "secrets.ext4");
     await this.#makeSmall(
       secrets,
       "mvm-secrets",
@@ -86,6 +87,25 @@ export class HostDrives implements Drives {
     return { config, secrets, data };
   }
 
+  paths(instance: InstanceAddress): Required<DrivePaths> {
+    return drivePaths(this.#roots, instance);
+  }
+
+  /** Makes the folders of an instance on disk, or finds them as they should be. @throws NotTrustedError when something else is in the place of one. */
+  async ensureFolders(instance: InstanceAddress): Promise<void> {
+    await this.#recordFolders.make(instance);
+    await ensureOwnFolder(this.#volumes(instance));
+    await ensureOwnFolder(this.folders(instance).logDir);
+  }
+
+  /** @returns whether an instance's folders on disk are there, and it is safe to look into them. @throws NotTrustedError */
+  async hasFolders(instance: InstanceAddress): Promise<boolean> {
+    if (!(await this.#recordFolders.check(instance))) return false;
+    await isOwnFolder(this.#volumes(instance));
+    await isOwnFolder(this.folders(instance).logDir);
+    return true;
+  }
+
   async release({ instance }: Pick<InstanceAddress, "instance">): Promise<void> {
     const runDir = join(instanceRunRoot(this.#roots), instance);
     if ((await mountPoints()).includes(runDir)) {
@@ -96,30 +116,31 @@ export class HostDrives implements Drives {
   }
 
   async destroy(instance: InstanceAddress, wipe: boolean): Promise<void> {
-    const folder = instanceFolder(this.#roots, instance);
-    await rm(join(folder, "logs"), { recursive: true, force: true });
+    if (!(await this.hasFolders(instance))) return;
+    await rm(this.folders(instance).logDir, { recursive: true, force: true });
     if (wipe) await rm(this.#volumes(instance), { recursive: true, force: true });
-    else await rm(join(this.#volumes(instance), "config.ext4"), { force: true });
+    else await rm(this.paths(instance).config, { force: true });
     await removeFolderIfEmpty(this.#volumes(instance));
   }
 
   async wipeTenant(tenant: TenantId): Promise<void> {
     const pools = join(tenantFolder(this.#roots, tenant), "pools");
     for (const pool of await listFolderIfAny(pools)) {
-      const instances = join(pools, pool, "instances");
-      for (const id of await listFolderIfAny(instances)) {
+      for (const id of await listFolderIfAny(join(pools, pool, "instances"))) {
+        const address = addressIfAny(tenant, pool, id);
+        if (address === undefined || !(await this.hasFolders(address))) continue;
         // A folder that still has its record is no leftover.
-        const folder = join(instances, id);
-        if ((await readFileIfAny(join(folder, "instance.json"))) !== undefined) continue;
-        await rm(folder, { recursive: true, force: true });
+        const folder = instanceFolder(this.#roots, address);
+        if ((await lstatIfAny(join(folder, "instance.json"))) !== undefined) continue;
+        await this.destroy(address, true);
+        await this.#recordFolders.remove(address);
+        await this.#recordFolders.remove({ tenant, pool: address.pool });
       }
-      await removeFolderIfEmpty(instances);
-      await removeFolderIfEmpty(join(pools, pool));
     }
   }
 
   #volumes(instance: InstanceAddress): string {
-    return join(instanceFolder(this.#roots, instance), "volumes");
+    return instanceVolumes(this.#roots, instance);
   }
 
   /** Gives the run folder a tmpfs of its own, so that secrets are in memory on every host. */
@@ -199,6 +220,17 @@ export class HostDrives implements Drives {
     await rename(temporary, path);
     await syncFolder(dirname(path));
     return path;
+  }
+}
+
+/** The instance that two names of folders stand for; undefined when they are no names of mvm's. */
+function addressIfAny(tenant: TenantId, pool: string, id: string): InstanceAddress | undefined {
+  if (!isInstanceId(id)) return undefined;
+  try {
+    return { tenant, pool: parsePoolId(pool), instance: parseInstanceId(id) };
+  } catch (error) {
+    if (error instanceof UsageError) return undefined;
+    throw error;
   }
 }
 

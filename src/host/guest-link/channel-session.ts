@@ -34,9 +34,9 @@ export class ChannelSession implements GuestSession {
     this.#requests.begin(greeting.rest);
   }
 
-  /** Lets others ask the guest through this session until it ends. @throws OperationError */
-  async share(runDir: string): Promise<void> {
-    this.#shared = await SharedSession.begin(runDir, this.hello, this.#requests, this.#limits);
+  /** Lets others ask the guest at a socket through this session until it ends. @throws OperationError */
+  async share(path: string): Promise<void> {
+    this.#shared = await SharedSession.begin(path, this.hello, this.#requests, this.#limits);
   }
 
   async health(): Promise<HealthReport> {

@@ -1,7 +1,6 @@
 import { rmSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { type Server, type Socket, connect, createServer } from "node:net";
-import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import * as z from "zod/mini";
 import { ConflictError, MvmError, OperationError, describeError } from "../../domain/errors.ts";
@@ -19,14 +18,9 @@ import { type GuestRequests, inTheGuest } from "./requests.ts";
 const maxConversations = 32;
 const maxPendingEach = 16;
 
-/** In the run folder of a VMM: there while a command holds the channel to its guest. */
-function sharedSocketPath(runDir: string): string {
-  return join(runDir, "channel.sock");
-}
-
 /** A conversation through the command that holds the channel. @throws OperationError when there is none, or it is not shared. */
-export function connectShared(runDir: string, signal: AbortSignal): Promise<Duplex> {
-  const socket = connect(sharedSocketPath(runDir));
+export function connectShared(path: string, signal: AbortSignal): Promise<Duplex> {
+  const socket = connect(path);
   const { promise, resolve, reject } = Promise.withResolvers<Duplex>();
   socket.once("connect", () => resolve(socket));
   socket.once("error", (cause) =>
@@ -55,12 +49,12 @@ export class SharedSession {
   #onIdle: () => void = () => undefined;
 
   private constructor(
-    runDir: string,
+    path: string,
     hello: HelloAnswer,
     requests: GuestRequests,
     limits: GuestLinkLimits,
   ) {
-    this.#path = sharedSocketPath(runDir);
+    this.#path = path;
     this.#hello = hello;
     this.#requests = requests;
     this.#limits = limits;
@@ -68,14 +62,14 @@ export class SharedSession {
     this.#server.maxConnections = maxConversations;
   }
 
-  /** The caller holds the channel's lock, so a socket that is there is of one that died. */
+  /** Listens at `path`. The caller holds the channel's lock, so a socket that is there is of one that died. */
   static async begin(
-    runDir: string,
+    path: string,
     hello: HelloAnswer,
     requests: GuestRequests,
     limits: GuestLinkLimits,
   ): Promise<SharedSession> {
-    const shared = new SharedSession(runDir, hello, requests, limits);
+    const shared = new SharedSession(path, hello, requests, limits);
     await rm(shared.#path, { force: true });
     const { promise, resolve, reject } = Promise.withResolvers<undefined>();
     shared.#server.once("error", (cause) =>

@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import * as z from "zod";
 import { egressSchema } from "../../domain/egress-schema.ts";
 import type { NetworkPort, TenantNetworkState } from "../../ports/network.ts";
-import { readFileIfAny, writeFileAtomic } from "../files.ts";
+import { readOwnFileIfAny, writeFileAtomic } from "../files.ts";
 import { currentPlace } from "./forwarding.ts";
 
 const portSchema: z.ZodType<NetworkPort> = z.object({
@@ -46,7 +46,8 @@ export class AppliedNetworks {
   }
 
   async load(): Promise<readonly TenantNetworkState[]> {
-    const text = await readFileIfAny(this.#path);
+    // Where agentd has a user of its own, that may add files to the run folder.
+    const text = await readOwnFileIfAny(this.#path);
     if (text === undefined) return [];
     try {
       const applied = appliedSchema.parse(JSON.parse(text));
@@ -68,7 +69,7 @@ export class AppliedNetworks {
     }
     const record = { schema_version: 1, ...(await currentPlace()), tenants };
     const text = `${JSON.stringify(record)}\n`;
-    if (text === (await readFileIfAny(this.#path))) return;
+    if (text === (await readOwnFileIfAny(this.#path))) return;
     await mkdir(dirname(this.#path), { recursive: true });
     await writeFileAtomic(this.#path, text, 0o600);
   }

@@ -1,13 +1,13 @@
 import { createHash } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import * as z from "zod/mini";
 import { HostLacksError, OperationError } from "../../domain/errors.ts";
 import type { AcceptedDesired, DesiredStore } from "../../ports/desired-store.ts";
 import { readFileIfAny, writeFileAtomic } from "../files.ts";
-import type { Roots } from "../roots.ts";
+import { type Roots, agentFolder } from "../roots.ts";
 import { readNodeId } from "../setup/identity.ts";
 import { readTrustedKeys } from "../setup/trusted-keys.ts";
+import { ensureAgentFolder, recordOwner } from "../state-owner.ts";
 
 const hash = z.string().check(z.regex(/^[0-9a-f]{64}$/));
 
@@ -22,7 +22,7 @@ const fileSchema = z.lazy(() =>
   }),
 );
 
-/** The document in force in `desired.json` of the state folder, 0600, whole with its generation. */
+/** The document in force in `agent/desired.json` of the state folder, 0600, whole with its generation. */
 export class FileDesiredStore implements DesiredStore {
   readonly #roots: Roots;
 
@@ -72,11 +72,11 @@ export class FileDesiredStore implements DesiredStore {
       document: Buffer.from(document).toString("base64"),
       ...rest,
     };
-    await mkdir(dirname(this.#path), { recursive: true, mode: 0o700 });
-    await writeFileAtomic(this.#path, `${JSON.stringify(file)}\n`, 0o600);
+    await ensureAgentFolder(this.#roots, dirname(this.#path));
+    await writeFileAtomic(this.#path, `${JSON.stringify(file)}\n`, 0o600, recordOwner(this.#roots));
   }
 
   get #path(): string {
-    return join(this.#roots.stateDir, "desired.json");
+    return join(agentFolder(this.#roots), "desired.json");
   }
 }

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readlink, rename, rm, stat, symlink } from "node:fs/promises";
+import { lchown, mkdir, readdir, readlink, rename, rm, stat, symlink } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
 import { NotFoundError } from "../../domain/errors.ts";
 import type { PoolAddress } from "../../domain/ids.ts";
@@ -6,6 +6,7 @@ import { type Revision, parseRevision } from "../../domain/revision.ts";
 import type { ImageFiles, Images } from "../../ports/images.ts";
 import { isErrno, listFolderIfAny, readFileIfAny } from "../files.ts";
 import { type Roots, imagesFolder, poolFolder } from "../roots.ts";
+import { recordOwner } from "../state-owner.ts";
 
 const hashName = /^[0-9a-f]{64}$/;
 
@@ -48,6 +49,10 @@ export class FileImages implements Images {
     const artifacts = join(poolFolder(this.#roots, pool), "artifacts");
     const links = join(artifacts, "revisions");
     await mkdir(links, { recursive: true, mode: 0o700 });
+    const owner = recordOwner(this.#roots);
+    if (owner !== undefined) {
+      for (const folder of [artifacts, links]) await lchown(folder, owner.uid, owner.gid);
+    }
     for (const hash of revisions) {
       const target = relative(links, join(imagesFolder(this.#roots), hash));
       await replaceLink(join(links, hash), target);

@@ -4,6 +4,7 @@ import type { TenantId } from "../../domain/ids.ts";
 import type { Locks } from "../../ports/locks.ts";
 import { acquireFileLock } from "../file-lock.ts";
 import type { Roots } from "../roots.ts";
+import { locksFolder, recordOwner } from "../state-owner.ts";
 
 export interface LockWaits {
   readonly tenantMs: number;
@@ -16,12 +17,14 @@ const defaultWaits: LockWaits = { tenantMs: 30_000, buildMs: 3_600_000, nodeMs: 
 
 /** Lock files under `<state>/locks`: in the state folder, so that emptying the run folder makes no second holder. */
 export class FileLocks implements Locks {
+  readonly #roots: Roots;
   readonly #folder: string;
   readonly #waits: LockWaits;
   readonly #signal: AbortSignal | undefined;
 
   constructor(roots: Roots, options: { waits?: LockWaits; signal?: AbortSignal } = {}) {
-    this.#folder = join(roots.stateDir, "locks");
+    this.#roots = roots;
+    this.#folder = locksFolder(roots);
     this.#waits = options.waits ?? defaultWaits;
     this.#signal = options.signal;
   }
@@ -43,6 +46,7 @@ export class FileLocks implements Locks {
     const lock = await acquireFileLock(join(this.#folder, `${name}.lock`), {
       waitMs,
       label: what,
+      owner: recordOwner(this.#roots),
       ...(this.#signal === undefined ? {} : { signal: this.#signal }),
     });
     try {

@@ -5,6 +5,7 @@ import type { TenantId } from "../../domain/ids.ts";
 import type { SecretStore, StoredSecrets } from "../../ports/secret-store.ts";
 import { readFileIfAny, writeFileAtomic } from "../files.ts";
 import { type Roots, tenantFolder } from "../roots.ts";
+import { recordOwner } from "../state-owner.ts";
 
 // A file from before there were epochs has none of it.
 const changedAt = z.record(z.string(), z.iso.datetime()).default({});
@@ -40,7 +41,12 @@ export class FileSecretStore implements SecretStore {
   }
 
   async save(tenant: TenantId, secrets: StoredSecrets): Promise<void> {
-    await writeFileAtomic(this.location(tenant), `${JSON.stringify(secrets)}\n`, 0o600);
+    await writeFileAtomic(
+      this.location(tenant),
+      `${JSON.stringify(secrets)}\n`,
+      0o600,
+      recordOwner(this.#roots),
+    );
   }
 
   location(tenant: TenantId): string {

@@ -1,45 +1,37 @@
 import { existsSync, promises, readFileSync, readdirSync } from "node:fs";
-import { dirname, join } from "node:path";
-import * as z from "zod/mini";
-import { $ZodError } from "zod/v4/core";
-import en from "zod/v4/locales/en.js";
-import { OperationError, UsageError, describeError, isSystemError } from "../../domain/errors.ts";
-import type { InstanceAddress, PoolAddress, TenantId } from "../../domain/ids.ts";
+import { join } from "node:path";
+import type { TenantId } from "../../domain/ids.ts";
 import { type Instance, addressOf, instanceForm } from "../../domain/instance.ts";
 import { type Pool, poolForm } from "../../domain/pool.ts";
 import { type RecordForm, parseRecord } from "../../domain/record-form.ts";
 import { type Tenant, tenantForm } from "../../domain/tenant.ts";
+import type { NetIds, RecordAddress, RecordFolders } from "../../ports/record-folders.ts";
 import type { CorruptFile, NodeRecords, Store, TenantRecords } from "../../ports/store.ts";
-import {
-  isErrno,
-  readFileIfAny,
-  removeFolderIfEmpty,
-  removeHalfWritten,
-  removeHalfWrittenOf,
-  writeFileAtomic,
-} from "../files.ts";
+import { isErrno, removeHalfWritten, writeFileAtomic } from "../files.ts";
 import { type Roots, instanceFolder, poolFolder, tenantFolder, tenantsFolder } from "../roots.ts";
-
-const networksSchema = z.lazy(() =>
-  z.strictObject({
-    schema_version: z.literal(1),
-    used: z.array(z.int().check(z.gte(0), z.lte(4095))),
-  }),
-);
-
-/** What is wrong with a file is said in words. */
-const inEnglish = { error: en().localeError };
+import { recordOwner } from "../state-owner.ts";
+import { FileNetIds } from "./file-net-ids.ts";
+import { HostRecordFolders } from "./host-record-folders.ts";
+import { inEnglish, problemOf } from "./record-problem.ts";
 
 const tenantsInOneGo = 32;
 
 /** Keeps the node's records as JSON files under the state folder. */
 export class FileStore implements Store {
   readonly #roots: Roots;
+  readonly #folders: RecordFolders;
+  readonly #netIds: NetIds;
   /** Tenants whose folder this process has rid of what dead writers left. */
   readonly #swept = new Set<string>();
 
-  constructor(roots: Roots) {
+  /** Without `parts` all of the state is this process's own. */
+  constructor(
+    roots: Roots,
+    parts: { readonly folders?: RecordFolders; readonly netIds?: NetIds } = {},
+  ) {
     this.#roots = roots;
+    this.#folders = parts.folders ?? new HostRecordFolders(roots);
+    this.#netIds = parts.netIds ?? new FileNetIds(roots);
   }
 
   async load(): Promise<NodeRecords> {
@@ -57,51 +49,54 @@ export class FileStore implements Store {
   }
 
   async saveTenant(tenant: Tenant): Promise<void> {
-    await this.#sweepOnce(tenant.tenant_id);
-    await save(join(tenantFolder(this.#roots, tenant.tenant_id), "tenant.json"), tenant);
+    const of = { tenant: tenant.tenant_id };
+    await this.#sweepOnce(of.tenant);
+    await this.#save(of, join(tenantFolder(this.#roots, of.tenant), "tenant.json"), tenant);
   }
 
   async savePool(pool: Pool): Promise<void> {
-    const folder = poolFolder(this.#roots, { tenant: pool.tenant_id, pool: pool.pool_id });
-    await this.#sweepOnce(pool.tenant_id);
-    await save(join(folder, "pool.json"), pool);
+    const of = { tenant: pool.tenant_id, pool: pool.pool_id };
+    await this.#sweepOnce(of.tenant);
+    await this.#save(of, join(poolFolder(this.#roots, of), "pool.json"), pool);
   }
 
   async saveInstance(instance: Instance): Promise<void> {
-    await this.#sweepOnce(instance.tenant_id);
-    await save(join(instanceFolder(this.#roots, addressOf(instance)), "instance.json"), instance);
+    const of = addressOf(instance);
+    await this.#sweepOnce(of.tenant);
+    await this.#save(of, join(instanceFolder(this.#roots, of), "instance.json"), instance);
   }
 
-  async remove(
-    address: { readonly tenant: TenantId } | PoolAddress | InstanceAddress,
-  ): Promise<void> {
-    await this.#sweepOnce(address.tenant);
-    if ("instance" in address) {
-      await removeRecord(instanceFolder(this.#roots, address), "instance.json");
-    } else if ("pool" in address) {
-      const folder = poolFolder(this.#roots, address);
+  async remove(of: RecordAddress): Promise<void> {
+    await this.#sweepOnce(of.tenant);
+    if ("instance" in of) {
+      await removeFile(instanceFolder(this.#roots, of), "instance.json");
+    } else if ("pool" in of) {
+      const folder = poolFolder(this.#roots, of);
       await promises.rm(join(folder, "artifacts"), { recursive: true, force: true });
-      await removeFolderIfEmpty(join(folder, "instances"));
-      await removeRecord(folder, "pool.json");
+      await removeFile(folder, "pool.json");
     } else {
-      const folder = tenantFolder(this.#roots, address.tenant);
-      await removeFolderIfEmpty(join(folder, "pools"));
-      await promises.rm(join(folder, "secrets.json"), { force: true });
-      await removeRecord(folder, "tenant.json");
+      const folder = tenantFolder(this.#roots, of.tenant);
+      await removeFile(folder, "secrets.json");
+      await removeFile(folder, "tenant.json");
     }
+    await this.#folders.remove(of);
   }
 
-  async useNetId(netId: number | undefined): Promise<ReadonlySet<number>> {
-    const path = join(this.#roots.stateDir, "networks.json");
-    const text = await readFileIfAny(path);
-    const used = new Set(text === undefined ? [] : parseNetworks(path, text));
-    if (netId !== undefined && !used.has(netId)) {
-      used.add(netId);
-      // The caller holds the node lock.
-      await removeHalfWrittenOf(path);
-      await save(path, { schema_version: 1, used: [...used].toSorted((a, b) => a - b) });
+  useNetId(netId: number | undefined): Promise<ReadonlySet<number>> {
+    return this.#netIds.use(netId);
+  }
+
+  /** Folders are there as good as always, and made when they are not. */
+  async #save(of: RecordAddress, path: string, record: unknown): Promise<void> {
+    const text = `${JSON.stringify(record, undefined, 2)}\n`;
+    const write = (): Promise<void> => writeFileAtomic(path, text, 0o600, recordOwner(this.#roots));
+    try {
+      await write();
+    } catch (error) {
+      if (!isErrno(error, "ENOENT")) throw error;
+      await this.#folders.make(of);
+      await write();
     }
-    return used;
   }
 
   /** The caller holds the tenant's lock, so what lies half-written in its folder is nobody's. */
@@ -148,17 +143,6 @@ export class FileStore implements Store {
   }
 }
 
-function parseNetworks(path: string, text: string): number[] {
-  try {
-    return networksSchema.parse(JSON.parse(text), inEnglish).used;
-  } catch (error) {
-    throw new OperationError(`${path} cannot be used: ${problemOf(error)}`, {
-      hint: "restore it from a backup; without it a new tenant could get a subnet that was used before",
-      cause: error,
-    });
-  }
-}
-
 function byPoolAndAddress(a: Instance, b: Instance): number {
   if (a.pool_id !== b.pool_id) return a.pool_id < b.pool_id ? -1 : 1;
   return a.net_offset - b.net_offset;
@@ -188,20 +172,6 @@ function read<T>(
   }
 }
 
-/** Why a file cannot be used; what is none of the expected errors is thrown on. */
-function problemOf(error: unknown): string {
-  if (error instanceof $ZodError) return z.prettifyError(error);
-  if (error instanceof SyntaxError) return "it is no JSON, perhaps cut off";
-  // An id that is none; a folder in its place, a bad sector, no permission.
-  if (error instanceof UsageError || isSystemError(error)) return describeError(error);
-  throw error;
-}
-
-async function save(path: string, value: unknown): Promise<void> {
-  await promises.mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  await writeFileAtomic(path, `${JSON.stringify(value, undefined, 2)}\n`, 0o600);
-}
-
 /** The text of a file, or undefined when there is none: no folder of its name, or a file in its place. */
 function readIfAny(path: string): string | undefined {
   try {
@@ -223,7 +193,6 @@ function listFolder(path: string): string[] {
   }
 }
 
-async function removeRecord(folder: string, file: string): Promise<void> {
+async function removeFile(folder: string, file: string): Promise<void> {
   await promises.rm(join(folder, file), { force: true });
-  await removeFolderIfEmpty(folder);
 }

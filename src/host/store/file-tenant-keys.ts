@@ -36,7 +36,7 @@ export class FileTenantKeys implements TenantKeys {
       const buffer = Buffer.alloc(keyBytes + 1);
       const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
       const whole = bytesRead === keyBytes;
-      const fingerprint = whole ? fingerprintOf(buffer.subarray(0, keyBytes)) : null;
+      const fingerprint = whole ? keyFingerprint(buffer.subarray(0, keyBytes)) : null;
       buffer.fill(0);
       return {
         present: true,
@@ -71,7 +71,7 @@ export class FileTenantKeys implements TenantKeys {
   }
 
   fingerprint(key: Uint8Array): string {
-    return fingerprintOf(key);
+    return keyFingerprint(key);
   }
 
   async remove(tenant: TenantId): Promise<void> {
@@ -90,7 +90,7 @@ export class FileTenantKeys implements TenantKeys {
 }
 
 /** Says which key it is and nothing of what it is: a hash of 256 random bits leads nowhere back. */
-function fingerprintOf(key: Uint8Array): string {
+export function keyFingerprint(key: Uint8Array): string {
   const hash = createHash("sha256").update("mvm tenant key\0").update(key).digest("hex");
   return hash.slice(0, fingerprintDigits);
 }

@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
 import { type Instance, vmmOf } from "../../domain/instance.ts";
 import { backoffEndsMs } from "../../planner/backoff.ts";
@@ -22,7 +21,6 @@ export async function failInstance(
   // Before the record says so: what a failed instance still had would have no owner.
   await context.drives.release(address);
   const { instance } = await loadInstance(context, address);
-  const { logDir } = context.drives.folders(address);
   const ranMs = context.clock.nowMs() - Date.parse(vmmOf(instance)?.started_at ?? "");
   const failures = ranMs > steadyMs ? 1 : instance.failures + 1;
   const failed: Instance = {
@@ -31,7 +29,7 @@ export async function failInstance(
       status: "failed",
       since: timestamp(context),
       cause,
-      console: await context.logs.tail(join(logDir, "console.log"), keptConsoleLines),
+      console: await context.logs.console(address, keptConsoleLines),
     },
     operation: null,
     failures,

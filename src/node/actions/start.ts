@@ -1,4 +1,3 @@
-import { instanceNetwork, tenantNetwork, vmUid } from "../../domain/address-plan.ts";
 import {
   ConflictError,
   HostLacksError,
@@ -8,14 +7,16 @@ import {
 import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
 import { type Instance, addressOf, resourcesOf, statusOf, vmmOf } from "../../domain/instance.ts";
 import { assertTransition } from "../../domain/lifecycle.ts";
+import type { Machine } from "../../domain/machine.ts";
 import type { Pool } from "../../domain/pool.ts";
 import { roleHasConfigAndSecrets } from "../../domain/roles.ts";
 import { secretsFiles } from "../../domain/secret-scopes.ts";
 import type { Tenant } from "../../domain/tenant.ts";
 import type { StoredSecrets } from "../../ports/secret-store.ts";
-import type { DriveSpec, VmmProcess, VmmSpec } from "../../ports/vmm.ts";
+import type { VmmProcess, VmmSpec } from "../../ports/vmm.ts";
 import { type NodeContext, timestamp } from "../context.ts";
 import { guestConfigOf } from "../guest-config.ts";
+import { machineSpec } from "../machine-spec.ts";
 import { applyNetworks, requireIsolation } from "../networks.ts";
 import { type ManualOverride, begin, loadInstance } from "../records.ts";
 import { transition } from "../transition.ts";
@@ -194,7 +195,6 @@ async function prepareSpec(
 ): Promise<VmmSpec> {
   const address = addressOf(instance);
   const resources = resourcesOf(instance, pool);
-  const network = instanceNetwork(tenant.net_id, instance.net_offset);
   const image = await context.images.files(revision);
   const drives = await context.drives.prepare({
     instance: address,
@@ -202,28 +202,21 @@ async function prepareSpec(
     config: guestConfigOf(tenant, pool, instance),
     secrets: secretsFiles(pool.secret_scopes, effectiveSecrets(secrets)),
   });
-  const specs: DriveSpec[] = [{ id: "rootfs", path: image.rootfs, readOnly: true }];
-  if (roleHasConfigAndSecrets(pool.role)) {
-    specs.push({ id: "config", path: drives.config, readOnly: true });
-    specs.push({ id: "secrets", path: drives.secrets, readOnly: true });
-  }
-  if (drives.data !== undefined) {
-    specs.push({ id: "data", path: drives.data, readOnly: false });
-  }
-  return {
-    id: instance.instance_id,
-    ...context.drives.folders(address),
-    uid: vmUid(context.settings.vmUidBase, tenant.net_id, instance.net_offset),
+  const machine: Machine = {
+    instance: address,
+    netId: tenant.net_id,
+    offset: instance.net_offset,
     vcpus: resources.vcpus,
     memMib: resources.mem_mib,
-    kernelPath: image.kernel,
-    initrdPath: image.initrd,
-    kernelArgs: [
-      `mvm.ip=${network.ip}`,
-      `mvm.gateway=${tenantNetwork(tenant.net_id).gatewayIp}`,
-      `mvm.hostname=${instance.instance_id}`,
-    ],
-    drives: specs,
-    nics: [{ tap: network.tap, mac: network.mac }],
+    revision,
+    hasConfig: roleHasConfigAndSecrets(pool.role),
+    hasData: drives.data !== undefined,
   };
+  const { vmUidBase } = context.settings;
+  return machineSpec(machine, {
+    vmUidBase,
+    folders: context.drives.folders(address),
+    image,
+    drives,
+  });
 }

@@ -48,6 +48,7 @@ test(
       ...noFleet,
       records: async () => node,
       host: () => Promise.reject(new Error("connect asks nothing of the host's setup")),
+      serveHostd: () => Promise.reject(new Error("no hostd here")),
       exitWith: () => undefined,
       terminal: () => undefined,
     };

@@ -44,6 +44,7 @@ class Watch implements AsyncDisposable {
       ...noFleet,
       records: async () => node,
       host: () => Promise.reject(new Error("deploy asks nothing of the host's setup")),
+      serveHostd: () => Promise.reject(new Error("no hostd here")),
       exitWith: () => undefined,
       terminal: () => undefined,
     };

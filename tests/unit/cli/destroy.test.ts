@@ -39,6 +39,7 @@ async function mvm(host: FakeHost, ...line: string[]): Promise<string[]> {
     ...noFleet,
     records: async () => node,
     host: () => Promise.reject(new Error("destroy asks nothing of the host's setup")),
+    serveHostd: () => Promise.reject(new Error("no hostd here")),
     exitWith: () => undefined,
     terminal: () => undefined,
   };

@@ -65,6 +65,7 @@ async function exec(situation: Situation): Promise<Outcome> {
     ...noFleet,
     records: () => Promise.resolve(node as NodeOperations),
     host: () => Promise.reject(new Error("exec asks nothing of the host's setup")),
+    serveHostd: () => Promise.reject(new Error("no hostd here")),
     exitWith: (code) => {
       chosen = code;
     },

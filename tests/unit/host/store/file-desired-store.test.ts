@@ -24,7 +24,7 @@ test("the document in force is kept byte for byte, readable by its owner alone",
   assert.equal(await store.load(), undefined);
   await store.save(accepted);
   assert.deepEqual(await new FileDesiredStore(roots).load(), accepted);
-  const { mode } = await stat(join(roots.stateDir, "desired.json"));
+  const { mode } = await stat(join(roots.stateDir, "agent", "desired.json"));
   assert.equal(mode & 0o777, 0o600);
 });
 
@@ -32,7 +32,7 @@ test("one that was changed or cut off is not taken for none: an old document cou
   await using roots = await TemporaryRoots.make();
   const store = new FileDesiredStore(roots);
   await store.save(accepted);
-  const path = join(roots.stateDir, "desired.json");
+  const path = join(roots.stateDir, "agent", "desired.json");
   const text = await readFile(path, "utf8");
   const other = guideDocument.toString("base64").replace("A", "B");
   for (const changed of [
