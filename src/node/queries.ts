@@ -1,6 +1,6 @@
 import type { InstanceAddress, InstanceId, TenantId } from "../domain/ids.ts";
 import type { CorruptFile, Store, TenantRecords } from "../ports/store.ts";
-import { loadInstance, loadTenant, locateInstance } from "./records.ts";
+import { loadInstance, loadTenant, locateInstance, isOfTenant } from "./records.ts";
 import {
   type InstanceView,
   type PoolView,
@@ -51,6 +51,12 @@ export class NodeQueries {
   /** Finds an instance by its id alone. */
   async locate(id: InstanceId): Promise<InstanceAddress> {
     return locateInstance(this.#context, id);
+  }
+
+  /** State files of one tenant, or of all, that cannot be used. */
+  async corrupt(tenant?: TenantId): Promise<readonly CorruptFile[]> {
+    const { corrupt } = await this.#context.store.load();
+    return tenant === undefined ? corrupt : corrupt.filter((file) => isOfTenant(file, tenant));
   }
 
   async #records(tenant: TenantId | undefined): Promise<readonly TenantRecords[]> {

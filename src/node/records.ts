@@ -10,15 +10,20 @@ import {
 import { type Instance, type Operation, addressOf } from "../domain/instance.ts";
 import { hintOfNames } from "../domain/nearest.ts";
 import type { Pool } from "../domain/pool.ts";
-import type { TenantRecords } from "../ports/store.ts";
+import type { CorruptFile, TenantRecords } from "../ports/store.ts";
 import { type NodeContext, timestamp } from "./context.ts";
 
 type WithStore = Pick<NodeContext, "store">;
 
+/** Whether a state file lies in a tenant's folder. */
+export function isOfTenant({ path }: CorruptFile, tenant: TenantId): boolean {
+  return path.includes(`/tenants/${tenant}/`);
+}
+
 /** Refuses to make or remove anything where a record cannot be read: it may stand for something that runs. @throws ConflictError */
 export async function refuseCorrupt(context: WithStore, tenant: TenantId): Promise<void> {
   const { corrupt } = await context.store.load();
-  const broken = corrupt.find(({ path }) => path.includes(`/tenants/${tenant}/`));
+  const broken = corrupt.find((file) => isOfTenant(file, tenant));
   if (broken === undefined) return;
   throw new ConflictError(`${broken.path} cannot be used: ${broken.problem}`, {
     hint: "restore it from a backup, or move it away if what it stood for is gone",

@@ -675,6 +675,24 @@ desired_counts = { running = 3 }
     await succeeds("tenant destroy broken --yes");
   });
 
+  it("a pool's record that is cut off is told wherever the pool is missed", async () => {
+    const path = join(roots.stateDir, "tenants", "acme", "pools", "web", "pool.json");
+    const whole = await readFile(path);
+    await writeFile(path, whole.subarray(0, 30));
+    try {
+      for (const command of ["pool list", "instance list --tenant acme", "connect acme"]) {
+        const { exitCode, stderr } = await mvm(command);
+        assert.equal(exitCode, 0, stderr);
+        assert.match(stderr, /^CORRUPT .*acme\/pools\/web\/pool\.json: /m, command);
+      }
+      const refused = await mvm("pool create acme/other --flake builtin:hello");
+      assert.equal(refused.exitCode, 4, refused.stderr);
+      assert.match(refused.stderr, /pool\.json cannot be used[^]*next: restore it from a backup/);
+    } finally {
+      await writeFile(path, whole);
+    }
+  });
+
   it("net verify names what differs and what mends it, ends with 1, and mends nothing itself", async () => {
     await succeeds("net repair");
     assert.deepEqual(await json("net verify --json"), { differences: [] });

@@ -74,6 +74,21 @@ test("nothing is made or removed beside a record that cannot be read", async () 
   assert.equal(host.living().length, 4);
 });
 
+test("no instance is made beside a record that cannot be read, which may have its address", async () => {
+  const host = await deployed();
+  const path = "/state/tenants/demo/pools/workers/instances/i-0badc0de/instance.json";
+  host.corrupt.push({ path, problem: "cut off" });
+  const before = host.records().tenants[0]?.instances.length;
+  const { converged, failures } = await scalePool(host.context(), workers, { running: 3, warm: 1 });
+  assert.equal(converged, false);
+  assert.match(failures[0]?.cause ?? "", /i-0badc0de\/instance\.json cannot be used: cut off/);
+  assert.match(failures[0]?.hint ?? "", /restore it from a backup/);
+  assert.equal(host.records().tenants[0]?.instances.length, before);
+  host.corrupt.pop();
+  const again = await scalePool(host.context(), workers, { running: 3, warm: 1 });
+  assert.equal(again.converged, true, "and it goes on when the record is there again");
+});
+
 test("a VMM whose record is gone is ended by the next command, with all it had", async () => {
   const host = await deployed();
   const lost = withStatus(host, "running");

@@ -5,6 +5,7 @@ import type { TenantId } from "../../domain/ids.ts";
 import type { CliContext } from "../context.ts";
 import { jsonFlag, tenantArgument } from "../parameters.ts";
 import { pause } from "../pause.ts";
+import { noteCorrupt } from "../render-corrupt.ts";
 import { renderDashboard } from "../render-dashboard.ts";
 
 const refreshMs = 2000;
@@ -28,6 +29,7 @@ export const connect: Command<CliContext> = buildCommand<Flags, [TenantId], CliC
   async func({ watch, json }, tenant) {
     if (watch && json) throw new UsageError("--watch is for a person: leave --json out");
     const node = await this.node();
+    noteCorrupt(this.out, await node.corrupt(tenant));
     if (json) {
       this.out.json(await node.dashboard(tenant));
       return;

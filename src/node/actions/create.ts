@@ -4,14 +4,19 @@ import { type InstanceAddress, type PoolAddress, formatInstance } from "../../do
 import { type Instance, addressOf, statusOf } from "../../domain/instance.ts";
 import type { TenantRecords } from "../../ports/store.ts";
 import { type NodeContext, timestamp } from "../context.ts";
-import { findPool, loadTenant } from "../records.ts";
+import { findPool, loadTenant, refuseCorrupt } from "../records.ts";
 
-/** Makes the record of a new instance with an address of its own. @throws ConflictError when the tenant's subnet is full. */
+/**
+ * Makes the record of a new instance with an address of its own.
+ * @throws ConflictError when the tenant's subnet is full, or a record of the tenant cannot be read: that
+ * one may have the very address, and what it stands for may count against the same quotas.
+ */
 export async function createInstance(
   context: NodeContext,
   address: PoolAddress,
 ): Promise<InstanceAddress> {
   const instance = await context.locks.withNode("making an instance", async () => {
+    await refuseCorrupt(context, address.tenant);
     const records = await loadTenant(context, address.tenant);
     const pool = findPool(records, address);
     const offset = allocateOffset(await usedOffsets(context, records));

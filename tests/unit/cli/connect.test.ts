@@ -18,6 +18,7 @@ test(
     const leaving = new AbortController();
     let asked = 0;
     const node = {
+      corrupt: async () => [],
       dashboard: async (): Promise<Dashboard> => {
         asked += 1;
         if (asked === 3) leaving.abort(new Error("interrupted"));

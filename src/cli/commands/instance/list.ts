@@ -3,6 +3,7 @@ import { type PoolId, type TenantId, parsePoolId, parseTenantId } from "../../..
 import type { CliContext } from "../../context.ts";
 import { age, table } from "../../output.ts";
 import { jsonFlag } from "../../parameters.ts";
+import { noteCorrupt } from "../../render-corrupt.ts";
 
 interface Flags {
   readonly tenant?: TenantId;
@@ -21,7 +22,9 @@ export const instanceList: Command<CliContext> = buildCommand<Flags, [], CliCont
     },
   },
   async func({ tenant, pool, json }) {
-    const all = await (await this.records()).instances(tenant);
+    const records = await this.records();
+    const all = await records.instances(tenant);
+    noteCorrupt(this.out, await records.corrupt(tenant));
     const instances = all.filter(
       ({ address }) => pool === undefined || address.split("/")[1] === pool,
     );

@@ -3,6 +3,7 @@ import { type TenantId, parseTenantId } from "../../../domain/ids.ts";
 import type { CliContext } from "../../context.ts";
 import { table } from "../../output.ts";
 import { jsonFlag } from "../../parameters.ts";
+import { noteCorrupt } from "../../render-corrupt.ts";
 
 /** `mvm pool list` */
 export const poolList: Command<CliContext> = buildCommand<
@@ -18,7 +19,9 @@ export const poolList: Command<CliContext> = buildCommand<
     },
   },
   async func({ tenant, json }) {
-    const pools = await (await this.records()).pools(tenant);
+    const records = await this.records();
+    const pools = await records.pools(tenant);
+    noteCorrupt(this.out, await records.corrupt(tenant));
     if (json) {
       this.out.json(pools);
       return;

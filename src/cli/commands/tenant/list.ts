@@ -2,6 +2,7 @@ import { type Command, buildCommand } from "@stricli/core";
 import type { CliContext } from "../../context.ts";
 import { age, table } from "../../output.ts";
 import { jsonFlag } from "../../parameters.ts";
+import { noteCorrupt } from "../../render-corrupt.ts";
 
 /** `mvm tenant list` */
 export const tenantList: Command<CliContext> = buildCommand<{ json: boolean }, [], CliContext>({
@@ -9,7 +10,7 @@ export const tenantList: Command<CliContext> = buildCommand<{ json: boolean }, [
   parameters: { flags: jsonFlag },
   async func({ json }) {
     const { tenants, corrupt } = await (await this.records()).tenants();
-    for (const { path, problem } of corrupt) this.out.note(`CORRUPT ${path}: ${problem}`);
+    noteCorrupt(this.out, corrupt);
     if (json) {
       this.out.json(tenants);
       return;
