@@ -42,9 +42,12 @@ export class TestTerminal {
     this.table.cancelAll();
   }
 
-  /** What was shown, each end of line as one character: terminals in a row repeat the carriage return. */
+  /**
+   * What was shown, each end of line as one character: terminals in a row repeat the carriage return. Without the
+   * question where the cursor is, which busybox asks and takes no answer to as one.
+   */
   get shown(): string {
-    return this.#shown.replaceAll(/\r+\n/g, "\n");
+    return this.#shown.replaceAll(/\r+\n/g, "\n").replaceAll("\u001B[6n", "");
   }
 
   async until(pattern: RegExp, timeoutMs = 10_000): Promise<RegExpExecArray> {

@@ -252,7 +252,15 @@ describe("two tenants with hello workers", () => {
   it("stops an instance in good order and starts it again", async () => {
     const [, second] = await of("acme");
     assert.ok(second);
-    await node.mvm("instance", "stop", second.address);
+    // Also when somebody has a shell in it.
+    const terminal = new TestTerminal();
+    const shell = node.command("instance", "exec", "-it", second.address, "--", "sh");
+    const ended = terminal.run(shell, { env: node.env, timeout_ms: 120_000 });
+    await terminal.until(/# $/, 60_000);
+    const { exitCode, stderr } = await node.try(["instance", "stop", second.address]);
+    assert.equal(exitCode, 0, stderr);
+    assert.doesNotMatch(stderr, /by force/);
+    assert.equal(await ended, 1, terminal.shown);
     const stopped = await node.instances("acme");
     assert.equal(stopped.find(({ address }) => address === second.address)?.status, "stopped");
     await node.mvm("instance", "start", second.address);
