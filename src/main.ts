@@ -30,8 +30,8 @@ async function main(): Promise<void> {
   // A process of agentd's user does what needs root through hostd.
   const hostdSocket = process.env["MVM_HOSTD_SOCKET"];
   // Loaded when a command asks for them: help and errors of usage need neither.
-  const parts = async (): Promise<HostParts> => {
-    if (process.getuid?.() !== 0 && hostdSocket === undefined) {
+  const parts = async (socket = hostdSocket): Promise<HostParts> => {
+    if (process.getuid?.() !== 0 && socket === undefined) {
       throw new HostLacksError("mvm needs root", { hint: "run it with sudo" });
     }
     const { rootsFromEnvironment } = await import("./host/roots.ts");
@@ -72,6 +72,13 @@ async function main(): Promise<void> {
     serveHostd: async () => {
       const given = await parts();
       await (await import("./compose-hostd.ts")).serveHostd(given);
+    },
+    serveAgent: async (options) => {
+      const socket = options.hostdSocket ?? hostdSocket;
+      const given = await parts(socket);
+      await (
+        await import("./compose-agent.ts")
+      ).composeAgent(given, { ...options, hostdSocket: socket });
     },
     exitWith: (code) => {
       chosenExitCode = code;

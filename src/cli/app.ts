@@ -1,5 +1,6 @@
 import { type Application, buildApplication, buildRouteMap } from "@stricli/core";
 import { addHost } from "./commands/add-host.ts";
+import { agentServe } from "./commands/agent/serve.ts";
 import { certsInit } from "./commands/agent/certs-init.ts";
 import { certsInstall } from "./commands/agent/certs-install.ts";
 import { certsRequest } from "./commands/agent/certs-request.ts";
@@ -14,6 +15,11 @@ import { caList } from "./commands/coordinator/ca-list.ts";
 import { caRenew } from "./commands/coordinator/ca-renew.ts";
 import { caRevoke } from "./commands/coordinator/ca-revoke.ts";
 import { coordinatorKeygen } from "./commands/coordinator/keygen.ts";
+import { coordinatorPlan } from "./commands/coordinator/plan.ts";
+import { coordinatorPush } from "./commands/coordinator/push.ts";
+import { coordinatorSecretsPush } from "./commands/coordinator/secrets-push.ts";
+import { coordinatorSign } from "./commands/coordinator/sign.ts";
+import { coordinatorStatus } from "./commands/coordinator/status.ts";
 import { deploy } from "./commands/deploy.ts";
 import { doctor } from "./commands/doctor.ts";
 import { hostdServe } from "./commands/hostd/serve.ts";
@@ -138,6 +144,7 @@ export function buildCommandLine(version: string): Application<CliContext> {
       agent: buildRouteMap({
         docs: { brief: "This machine as a node of a fleet" },
         routes: {
+          serve: agentServe,
           reconcile: agentReconcile,
           certs: buildRouteMap({
             docs: { brief: "The node's key and certificate" },
@@ -154,7 +161,15 @@ export function buildCommandLine(version: string): Application<CliContext> {
       coordinator: buildRouteMap({
         docs: { brief: "A fleet, from outside: its CA, its documents, its nodes" },
         routes: {
+          status: coordinatorStatus,
+          push: coordinatorPush,
+          plan: coordinatorPlan,
           keygen: coordinatorKeygen,
+          sign: coordinatorSign,
+          secrets: buildRouteMap({
+            docs: { brief: "Secrets of tenants, on nodes" },
+            routes: { push: coordinatorSecretsPush },
+          }),
           ca: buildRouteMap({
             docs: { brief: "The CA of a fleet" },
             routes: {

@@ -1,6 +1,7 @@
 import type { CommandContext, StricliProcess } from "@stricli/core";
 import type { Readable } from "node:stream";
 import type { Fleet } from "../coordinator/fleet.ts";
+import type { AgentServeOptions } from "../node/agent/agent.ts";
 import type { Certificates } from "../node/agent/certificates.ts";
 import type { NodeOperations } from "../node/operations.ts";
 import type { NodeQueries } from "../node/queries.ts";
@@ -30,6 +31,8 @@ export interface CliContext extends CommandContext {
   fleet(): Promise<Fleet>;
   /** Is hostd until the signal. */
   serveHostd(): Promise<void>;
+  /** Is the node's daemon until the operator or the system ends it. */
+  serveAgent(options: AgentServeOptions): Promise<void>;
   /** Sets the exit code of a command that did not throw. */
   exitWith(code: number): void;
 }

@@ -36,6 +36,14 @@ export interface NodeInfo {
   readonly accelerator: string | null;
   readonly kvm: boolean;
   readonly cgroup_v2: boolean;
+  /** Whether VMMs run in a jail. */
+  readonly jailer: boolean;
+  /** A node of production: what is promised and not in place is refused. */
+  readonly production: boolean;
+  /** Promises of production that the operator waived on this host. */
+  readonly waivers: readonly string[];
+  /** Who vouches for this machine's hardware and boot; `none` says that nobody does. */
+  readonly attestation: "none";
   readonly certificate_expires_at: string | null;
   readonly prepared: boolean;
 }

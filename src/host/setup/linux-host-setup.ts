@@ -192,6 +192,10 @@ export class LinuxHostSetup implements HostSetup {
       accelerator: platform?.accelerator ?? null,
       kvm: platform?.accelerator === "kvm",
       cgroup_v2: await hasCgroupV2(),
+      jailer: false,
+      production: isProduction(roots.configDir, process.env),
+      waivers: [],
+      attestation: "none",
       certificate_expires_at:
         expiresAtMs === undefined ? null : new Date(expiresAtMs).toISOString(),
       prepared: platform !== undefined && payloads.every(({ present }) => present),

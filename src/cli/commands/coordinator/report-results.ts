@@ -28,8 +28,10 @@ export function reportResults<T>(
     );
   } else {
     for (const result of results) {
-      if (result.ok) context.out.data(`${result.node}: ${render(result.result)}`);
-      else {
+      if (result.ok) {
+        const text = render(result.result);
+        context.out.data(`${result.node}:${text.startsWith("\n") ? "" : " "}${text}`);
+      } else {
         context.out.note(`${result.node}: FAILED: ${describeError(result.error)}`);
         if (result.error.hint !== undefined) context.out.note(`  next: ${result.error.hint}`);
       }
