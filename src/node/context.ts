@@ -1,4 +1,5 @@
 import type { InstanceId } from "../domain/ids.ts";
+import type { Action } from "../planner/action.ts";
 import type { AuditTrail } from "../ports/audit.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { DesiredStore } from "../ports/desired-store.ts";
@@ -58,6 +59,8 @@ export interface NodeContext {
   readonly newToken: () => string;
   /** One short line for a person who waits. */
   readonly onProgress: (line: string) => void;
+  /** Goes around each action of a plan, for who measures or watches them. */
+  readonly aroundAction?: <T>(action: Action, work: () => Promise<T>) => Promise<T>;
   /** Aborted when the operator wants to leave: running steps end early and what was begun is settled next time. */
   readonly signal: AbortSignal;
 }

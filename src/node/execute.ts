@@ -44,5 +44,7 @@ export async function execute(context: NodeContext, action: Action): Promise<voi
     context: NodeContext,
     action: Action,
   ) => Promise<unknown>;
-  await handler(context, action);
+  const { aroundAction } = context;
+  if (aroundAction === undefined) await handler(context, action);
+  else await aroundAction(action, () => handler(context, action));
 }

@@ -28,6 +28,9 @@ export const noChanges: DocumentChanges = {
   isPruned: false,
 };
 
+/** Its removal was begun and goes on; a document that names it has it made anew after that. */
+const going: DocumentChanges = { ...noChanges, isPruned: true };
+
 interface DocumentPlanning {
   readonly document: DesiredState;
   readonly tenants: readonly ObservedTenant[];
@@ -64,7 +67,9 @@ export function planDocument(planning: DocumentPlanning): ReadonlyMap<TenantId, 
   for (const observed of tenants) {
     const { tenant } = observed;
     if (named.has(tenant.tenant_id) || tenant.managed_by === "local") continue;
-    if (document.prune_unknown_tenants) {
+    // What was begun goes on, whatever a newer document says.
+    if (tenant.destroying) changes.set(tenant.tenant_id, going);
+    else if (document.prune_unknown_tenants) {
       changes.set(tenant.tenant_id, planPruned(planning, observed));
     }
   }
@@ -77,7 +82,7 @@ function planKnown(
   observed: ObservedTenant,
 ): DocumentChanges {
   const { tenant, pools } = observed;
-  if (tenant.destroying) return noChanges;
+  if (tenant.destroying) return going;
   if (differs(tenant, desired) && !heldByOverride(planning, tenant.tenant_id, tenant)) {
     planning.actions.push({ kind: "apply-tenant", desired });
   }
@@ -133,7 +138,6 @@ function planPruned(
   { tenant, pools }: ObservedTenant,
 ): DocumentChanges {
   const id = tenant.tenant_id;
-  if (tenant.destroying) return { ...noChanges, isPruned: true };
   if (heldByOverride(planning, id, tenant)) return noChanges;
   const local = pools.filter(({ managed_by }) => managed_by === "local");
   for (const { pool_id } of local) {

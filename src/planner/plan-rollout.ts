@@ -32,15 +32,17 @@ export function planRollout(planning: PoolPlanning, members: RolloutMembers): vo
   if (pool.update_strategy === null || current === undefined) return;
   const living = [...members.spares, ...members.serving];
   const outdated = living.filter((member) => isOutdated(planning, member));
+  // What fails with an image that was good before fails for another reason.
+  const isProven = pool.good_revision === current;
   const failing = [...living, ...members.failed].find((member) => isFailing(planning, member));
-  if (failing !== undefined) {
+  if (failing !== undefined && !isProven) {
     takeBack(planning, current, failing);
     return;
   }
   if (members.isBusy) return;
   if (pool.rejected_revision !== null) holdRejected(planning, pool.rejected_revision, current);
   if (outdated.length > 0) exchange(planning, members, outdated);
-  else if (pool.good_revision !== current && isWhole(planning, members)) {
+  else if (!isProven && isWhole(planning, members)) {
     actions.push({ kind: "confirm-image", pool: addressOfPool(pool), revision: current });
   }
 }
@@ -76,13 +78,7 @@ function isFailing(planning: PoolPlanning, { record, health }: ObservedInstance)
 function takeBack(planning: PoolPlanning, current: string, failing: ObservedInstance): void {
   const { pool, actions } = planning;
   const good = pool.good_revision;
-  const isUpdate = good !== current;
-  if (
-    isUpdate &&
-    good !== null &&
-    pool.update_strategy?.rollback &&
-    pool.revisions.includes(good)
-  ) {
+  if (good !== null && pool.update_strategy?.rollback && pool.revisions.includes(good)) {
     if (pool.critical) {
       holdAsCritical(planning, formatPool(addressOfPool(pool)));
       return;
@@ -91,10 +87,8 @@ function takeBack(planning: PoolPlanning, current: string, failing: ObservedInst
     actions.push({ kind: "rollback-image", pool: address, revision: good, from: current });
     return;
   }
-  if (isUpdate) {
-    const name = formatInstance(addressOf(failing.record));
-    holdUpdate(planning, `${name} is not well with image ${current.slice(0, 12)}`);
-  }
+  const name = formatInstance(addressOf(failing.record));
+  holdUpdate(planning, `${name} is not well with image ${current.slice(0, 12)}`);
 }
 
 function exchange(
@@ -123,7 +117,8 @@ function exchange(
   for (const member of candidates.filter((candidate) => members.free.has(candidate))) {
     const serves = !members.spares.includes(member);
     const costs = serves && member.health === "healthy" ? 1 : 0;
-    if (moving >= most || (serves && unavailable + costs > most)) {
+    // One that is not well is missing already: to exchange it costs nothing.
+    if (moving >= most || (costs > 0 && unavailable + costs > most)) {
       left += 1;
       continue;
     }
@@ -133,10 +128,7 @@ function exchange(
     unavailable += costs;
   }
   if (left > 0) {
-    holdUpdate(
-      planning,
-      `${outdated.length} instances are still to be exchanged, ${most} at a time`,
-    );
+    holdUpdate(planning, `instances still to be exchanged: ${outdated.length}, ${most} at a time`);
   }
 }
 

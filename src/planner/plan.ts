@@ -20,6 +20,8 @@ export interface PlanInput {
   readonly capabilities: PlannerCapabilities;
   /** How many vCPUs of instances that are not healthy yet the host bears at once; one instance always may start. */
   readonly startingVcpus: number;
+  /** How many of them tenants have that are not in this plan. */
+  readonly startingElsewhereVcpus?: number;
   /** Milliseconds since 1970. */
   readonly nowMs: number;
 }

@@ -1,8 +1,24 @@
 import type { Pool } from "../domain/pool.ts";
+import type { ObservedTenant } from "./observed.ts";
 import type { PlanInput } from "./plan.ts";
 
 /** One that is not healthy after so long, or after its pool's start timeout, does not keep others waiting. */
 const longestTurnMs = 600_000;
+
+/** How many vCPUs of a tenant's instances are not healthy yet, and still have their turn. */
+export function startingVcpus({ pools, instances }: ObservedTenant, nowMs: number): number {
+  const poolOf = new Map(pools.map((pool) => [pool.pool_id, pool]));
+  let vcpus = 0;
+  for (const { record, health } of instances) {
+    const { state } = record;
+    if (state.status !== "running" || health === "healthy" || health === "unhealthy") continue;
+    const pool = poolOf.get(record.pool_id);
+    const turnMs = Math.min(longestTurnMs, (pool?.start_timeout_seconds ?? 0) * 1000);
+    if (nowMs - Date.parse(state.since) > turnMs) continue;
+    vcpus += pool?.instance_resources.vcpus ?? 0;
+  }
+  return vcpus;
+}
 
 /**
  * Bounds how many instances boot at once. More vCPUs than the host has cores do not boot sooner
@@ -14,17 +30,8 @@ export class StartLimit {
 
   constructor(input: PlanInput) {
     this.#limit = input.startingVcpus;
-    for (const { pools, instances } of input.tenants) {
-      const poolOf = new Map(pools.map((pool) => [pool.pool_id, pool]));
-      for (const { record, health } of instances) {
-        const { state } = record;
-        if (state.status !== "running" || health === "healthy" || health === "unhealthy") continue;
-        const pool = poolOf.get(record.pool_id);
-        const turnMs = Math.min(longestTurnMs, (pool?.start_timeout_seconds ?? 0) * 1000);
-        if (input.nowMs - Date.parse(state.since) > turnMs) continue;
-        this.#starting += pool?.instance_resources.vcpus ?? 0;
-      }
-    }
+    this.#starting = input.startingElsewhereVcpus ?? 0;
+    for (const observed of input.tenants) this.#starting += startingVcpus(observed, input.nowMs);
   }
 
   /** Whether one more instance of a pool may start now. */

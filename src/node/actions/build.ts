@@ -65,18 +65,21 @@ export async function buildImage(
   }
 }
 
-/** Makes an image that is in the store the one that new starts of a pool use; `event` tells of it, `changes` are of the pool's record. */
+/** Makes an image that is in the store the one that new starts of a pool use; `event` tells of it, `changes` are of the pool's record. With `inPlaceOf` only while that one is current. */
 export async function makeCurrent(
   context: NodeContext,
   address: PoolAddress,
   hash: string,
   event: AuditEvent,
   changes: Partial<Pick<Pool, "built_from" | "rejected_revision">> = {},
+  inPlaceOf?: string,
 ): Promise<void> {
   await context.locks.withNode("recording an image", async () => {
     // Under the lock that removes unused images: one that nothing referred to yet may be gone.
     await context.images.files(hash);
     const pool = findPool(await loadTenant(context, address.tenant), address);
+    // Another one became current meanwhile: what was to be replaced is so already.
+    if (inPlaceOf !== undefined && pool.revisions[0] !== inPlaceOf) return;
     const revisions = withCurrentRevision(pool.revisions, hash);
     await context.audit.append(address.tenant, event);
     const rejected_revision = pool.rejected_revision === hash ? null : pool.rejected_revision;

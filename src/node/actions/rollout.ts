@@ -31,5 +31,5 @@ export async function rollbackImage(
     `${object}: instances with image ${from.slice(0, 12)} do not become healthy: back to ${revision.slice(0, 12)}`,
   );
   const event = { type: "ImageRolledBack", object, revision, from } as const;
-  await makeCurrent(context, address, revision, event, { rejected_revision: from });
+  await makeCurrent(context, address, revision, event, { rejected_revision: from }, from);
 }

@@ -1,9 +1,10 @@
 import type { DesiredState } from "../../domain/desired-state.ts";
 import { MvmError, describeError } from "../../domain/errors.ts";
-import type { TenantId } from "../../domain/ids.ts";
+import { type TenantId, formatPool } from "../../domain/ids.ts";
 import { type Action, type Held, type Plan, tenantOf } from "../../planner/action.ts";
 import { backoffEndsMs } from "../../planner/backoff.ts";
 import type { ObservedTenant } from "../../planner/observed.ts";
+import { startingVcpus } from "../../planner/start-limit.ts";
 import { type PlanInput, plan } from "../../planner/plan.ts";
 import type { TenantRecords } from "../../ports/store.ts";
 import { secretsHash } from "../../protocol/secrets-hash.ts";
@@ -77,7 +78,9 @@ export class Reconciler {
     this.#current = inForce;
     this.backoffs.sweep(this.#context.clock.nowMs());
     await endOrphans(this.#context);
-    const next = await this.plan(inForce);
+    const input = await this.#observe(inForce);
+    const next = plan(input);
+    const starting = startingByTenant(input, next.actions);
     const work = new Map<TenantId, Action[]>();
     for (const action of next.actions) {
       const tenant = tenantOf(action);
@@ -91,7 +94,8 @@ export class Reconciler {
     }
     for (const [tenant, actions] of work) {
       if (this.#tasks.has(tenant) || this.#isEnding || this.#isStuck(tenant)) continue;
-      this.#tasks.set(tenant, this.#work(tenant, inForce, actions));
+      const elsewhere = starting.total - (starting.of.get(tenant) ?? 0);
+      this.#tasks.set(tenant, this.#work(tenant, inForce, actions, elsewhere));
     }
     return { ...next, held: [...next.held, ...this.#stuckHolds()] };
   }
@@ -105,11 +109,16 @@ export class Reconciler {
     tenant: TenantId,
     inForce: DocumentInForce,
     planned: readonly Action[],
+    startingElsewhereVcpus: number,
   ): Promise<void> {
     const { locks, clock } = this.#context;
     try {
-      await locks.withTenant(tenant, "reconciling", () => this.#round(tenant, inForce, planned));
-      this.#stuck.succeeded(tenant);
+      await locks.withTenant(tenant, "reconciling", async () => {
+        const isMoved = await this.#round(tenant, inForce, planned, startingElsewhereVcpus);
+        this.#stuck.succeeded(tenant);
+        // It is looked at again a moment later, not at once: what keeps it as it is may last.
+        if (!isMoved) this.#stuck.failed(tenant, "its plan has changed meanwhile", clock.nowMs());
+      });
     } catch (error) {
       // Another command holds the tenant, or its state cannot be read now: it is tried again.
       if (error instanceof MvmError) {
@@ -121,13 +130,14 @@ export class Reconciler {
     }
   }
 
-  /** Under the tenant's lock: plans it again, since it may have changed meanwhile, and does what both plans say. */
+  /** Under the tenant's lock: plans it again, since it may have changed meanwhile, and does what both plans say. @returns false when that is nothing. */
   async #round(
     tenant: TenantId,
     inForce: DocumentInForce,
     planned: readonly Action[],
-  ): Promise<void> {
-    const input = await this.#observe(inForce, tenant);
+    startingElsewhereVcpus: number,
+  ): Promise<boolean> {
+    const input = { ...(await this.#observe(inForce, tenant)), startingElsewhereVcpus };
     const now = plan(input);
     const due = inBoth(
       planned,
@@ -135,7 +145,7 @@ export class Reconciler {
     );
     const isOver = (): boolean => this.#isEnding || this.#current.hash !== inForce.hash;
     const held = now.held.filter(({ object }) => object.split("/")[0] === tenant);
-    if (isOver()) return;
+    if (isOver()) return true;
     if (input.tenants.some((observed) => observed.tenant.tenant_id === tenant)) {
       await this.#recorder(tenant).record(held);
     }
@@ -151,6 +161,7 @@ export class Reconciler {
       isOver,
       slot: (work) => this.#slots.with(work),
     });
+    return due.length > 0 || planned.length === 0;
   }
 
   /** What a plan is made of: the whole node, or one tenant with what the document says of it. */
@@ -223,6 +234,32 @@ export class Reconciler {
 /** A tenant that only counts for what it is in the way of. */
 function unseen({ tenant, pools }: TenantRecords): ObservedTenant {
   return { tenant, pools, instances: [], networkReady: true };
+}
+
+/** The vCPUs that are not healthy yet, or about to start by a plan, in all and of each tenant. */
+function startingByTenant(
+  { tenants, nowMs }: PlanInput,
+  actions: readonly Action[],
+): { readonly total: number; readonly of: ReadonlyMap<TenantId, number> } {
+  const of = new Map<TenantId, number>();
+  const vcpusOf = new Map<string, number>();
+  let total = 0;
+  const add = (tenant: TenantId, vcpus: number): void => {
+    of.set(tenant, (of.get(tenant) ?? 0) + vcpus);
+    total += vcpus;
+  };
+  for (const observed of tenants) {
+    const id = observed.tenant.tenant_id;
+    add(id, startingVcpus(observed, nowMs));
+    for (const pool of observed.pools) {
+      vcpusOf.set(`${id}/${pool.pool_id}`, pool.instance_resources.vcpus);
+    }
+  }
+  for (const action of actions) {
+    if (action.kind !== "start-instance") continue;
+    add(action.instance.tenant, vcpusOf.get(formatPool(action.instance)) ?? 0);
+  }
+  return { total, of };
 }
 
 /** What is in both plans, as often as it is in the one that has it less often. */
