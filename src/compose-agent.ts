@@ -41,7 +41,7 @@ export async function composeAgent(parts: HostParts, options: AgentServeOptions)
     nowMs: () => context.clock.nowMs(),
     onFault: (error) => out.note(`a packet was dropped: ${String(error)}`),
   });
-  const host = composeHost(engine);
+  const host = await composeHost(engine, hostdSocket);
   await mkdir(roots.runDir, { recursive: true, mode: 0o755 });
   await serveAgent(
     {

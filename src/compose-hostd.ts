@@ -9,6 +9,7 @@ import { HostdListener } from "./host/hostd/listener.ts";
 import { hostdSocketPath, prepareRunFolder } from "./host/hostd/run-folder.ts";
 import { AppliedNetworks } from "./host/net/applied-networks.ts";
 import { instanceRunRoot } from "./host/roots.ts";
+import { LocalInventory } from "./host/setup/local-inventory.ts";
 import { stateOwner } from "./host/state-owner.ts";
 import { peerCredentials } from "./host/syscalls.ts";
 import { vmUids } from "./host/vmm/uids.ts";
@@ -65,6 +66,7 @@ function handlersOf(parts: HostParts): ReturnType<typeof hostdHandlers> {
   return hostdHandlers({
     ...ports,
     settings: { vmUidBase: vmUids.first, instanceRunRoot: instanceRunRoot(roots) },
+    inventory: new LocalInventory(roots, ports.vmm),
     applied: () => applied.load(),
     requireFlake: (flakeRef) => requireFlake(roots, flakeRef),
     guestTurn: async (process, waitMs, unwanted) => {

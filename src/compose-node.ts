@@ -8,7 +8,7 @@ import { AuditLog } from "./host/audit/audit-log.ts";
 import { NodeSigner } from "./host/audit/node-signer.ts";
 import { HostGuestLink } from "./host/guest-link.ts";
 import { type Roots, instanceRunRoot } from "./host/roots.ts";
-import { isProduction, unbuiltPromises } from "./host/setup/production.ts";
+import { isProduction, unkeptPromises } from "./host/setup/production.ts";
 import { FileDesiredStore } from "./host/store/file-desired-store.ts";
 import { FileDiskReserve } from "./host/store/file-disk-reserve.ts";
 import { FileLocks } from "./host/store/file-locks.ts";
@@ -73,7 +73,7 @@ function contextOf(
   ports: PrivilegedPorts,
 ): NodeContext {
   const production = isProduction(roots.configDir, process.env);
-  const { folders, netIds, meeting, ...others } = ports;
+  const { folders, netIds, meeting, isSplit, ...others } = ports;
   return {
     settings: {
       vmUidBase: vmUids.first,
@@ -81,7 +81,7 @@ function contextOf(
       bootTimeoutMs,
       buildTimeoutMs,
       production,
-      unkeptPromises: production ? unbuiltPromises : [],
+      unkeptPromises: production ? unkeptPromises(isSplit) : [],
       startingVcpus: availableParallelism(),
       parallelActions: availableParallelism(),
     },

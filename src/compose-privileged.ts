@@ -8,6 +8,7 @@ import { HttpsDownload } from "./host/https-download.ts";
 import { HostLogs } from "./host/log-files.ts";
 import { LinuxBuilderNetwork } from "./host/net/builder-network.ts";
 import { LinuxNetwork } from "./host/net/linux-network.ts";
+import { hostScope } from "./host/own-scope.ts";
 import { requirePlatform } from "./host/setup/platform-file.ts";
 import { FileImages } from "./host/store/file-images.ts";
 import { FileNetIds } from "./host/store/file-net-ids.ts";
@@ -30,6 +31,8 @@ import type { Vmm } from "./ports/vmm.ts";
 
 /** The ports that need root: in this process, or through hostd. The engine cannot tell. */
 export interface PrivilegedPorts {
+  /** Whether another process has the privileges. */
+  readonly isSplit: boolean;
   readonly vmm: Vmm;
   readonly meeting: GuestMeeting;
   readonly drives: Drives;
@@ -57,12 +60,15 @@ export function localPorts(
   points: CrashPoints,
 ): LocalPorts {
   const exec = new HostExec();
-  const vmm = points.vmm(new QemuVmm(() => requirePlatform(roots.stateDir)));
+  const vmm = points.vmm(new QemuVmm(() => requirePlatform(roots.stateDir), hostScope()));
   return {
+    isSplit: false,
     vmm,
     meeting: inRunFolder,
     drives: points.drives(new HostDrives(roots, exec)),
-    network: points.network(new LinuxNetwork({ exec, ...roots, vmUidBase: vmUids.first })),
+    network: points.network(
+      new LinuxNetwork({ exec, ...roots, vmUidBase: vmUids.first, scope: hostScope() }),
+    ),
     builder: points.builder(
       new MicrovmImageBuilder({
         stateDir: roots.stateDir,

@@ -14,7 +14,14 @@ import { RemoteVmm, remoteMeeting } from "./host/hostd/remote-vmm.ts";
 import { instanceRunRoot } from "./host/roots.ts";
 import { FileImages } from "./host/store/file-images.ts";
 import { peerCredentials } from "./host/syscalls.ts";
+import type { HostInventory } from "./ports/host-inventory.ts";
 import type { CrashPoints } from "./node/crash-points.ts";
+
+/** What lies on the host, as hostd finds it. */
+export function remoteInventory(socket: string): HostInventory {
+  const hostd = new HostdClient({ path: socket, peerOf: peerCredentials });
+  return { found: () => hostd.call("HostInventory", {}) };
+}
 
 /** The ports that need root, through hostd: this process needs no privileges. @throws HostLacksError when hostd does not answer. */
 export async function remotePorts(
@@ -25,6 +32,7 @@ export async function remotePorts(
   const hostd = new HostdClient({ path: socket, peerOf: peerCredentials });
   const { capabilities } = await hostd.call("Describe", {});
   return {
+    isSplit: true,
     vmm: points.vmm(new RemoteVmm(hostd, capabilities, instanceRunRoot(roots))),
     meeting: remoteMeeting(hostd, roots),
     drives: points.drives(new RemoteDrives(hostd, roots)),

@@ -59,7 +59,7 @@ async function main(): Promise<void> {
     },
     host: async () => {
       const given = await parts();
-      return (await import("./compose-host.ts")).composeHost(given);
+      return (await import("./compose-host.ts")).composeHost(given, hostdSocket);
     },
     certificates: async () => {
       const given = await parts();

@@ -12,7 +12,8 @@ export function isErrno(error: unknown, code: string): boolean {
  * Replaces a file whole or not at all: temporary file beside it, fsync, rename, fsync of the folder.
  * A temporary file left by a crash is `.<name>.<random>.tmp`.
  *
- * @param owner whose it is; this process's without.
+ * @param owner whose it is; by default this process's, or where root writes in a folder of another user,
+ * that one's: what agentd keeps stays agentd's.
  */
 export async function writeFileAtomic(
   path: string,
@@ -28,7 +29,8 @@ export async function writeFileAtomic(
     const file = await promises.open(temporary, "wx", mode);
     try {
       await file.writeFile(content);
-      if (owner !== undefined) await file.chown(owner.uid, owner.gid);
+      const given = owner ?? (await otherOwnerOf(folder));
+      if (given !== undefined) await file.chown(given.uid, given.gid);
       await file.sync();
     } finally {
       await file.close();
@@ -39,6 +41,14 @@ export async function writeFileAtomic(
     throw error;
   }
   await syncFolder(folder);
+}
+
+async function otherOwnerOf(
+  folder: string,
+): Promise<{ readonly uid: number; readonly gid: number } | undefined> {
+  if (process.getuid?.() !== 0) return undefined;
+  const { uid, gid } = await promises.stat(folder);
+  return uid === 0 ? undefined : { uid, gid };
 }
 
 const temporaryName = /^\.[^/]+\.[0-9a-f]{12}\.tmp$/;

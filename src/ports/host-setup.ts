@@ -43,7 +43,7 @@ export interface NodeInfo {
   /** Promises of production that the operator waived on this host. */
   readonly waivers: readonly string[];
   /** Who vouches for this machine's hardware and boot; `none` says that nobody does. */
-  readonly attestation: "none";
+  readonly attestation: string;
   readonly certificate_expires_at: string | null;
   readonly prepared: boolean;
 }

@@ -73,6 +73,14 @@ interface DiskUse {
   readonly allocated_mib: number;
 }
 
+interface Found {
+  readonly runFolders: readonly string[];
+  readonly mounts: readonly string[];
+  readonly probes: readonly { readonly id: string; readonly pid: number }[];
+  readonly keyFiles: readonly string[];
+  readonly temporaryFiles: readonly string[];
+}
+
 /** What an image is built of; the folders and the network of the build are hostd's own. */
 export interface BuildNames {
   readonly flakeRef: string;
@@ -147,6 +155,8 @@ export interface HostdOperations {
   /** 32 bytes in base64. */
   readonly KeyReplace: Operation<{ tenant: TenantId; key: string }, Nothing>;
   readonly KeyRemove: Operation<{ tenant: TenantId }, Nothing>;
+  /** What lies in the folders that are hostd's, owned by a record or not. */
+  readonly HostInventory: Operation<Nothing, Found>;
   /** Makes the folders down to a record: root's, with room for what agentd keeps there. */
   readonly FoldersMake: Operation<{ of: RecordAddress }, Nothing>;
   /** Removes a record's folder, as far as nothing is in it. */
@@ -328,6 +338,16 @@ export const hostdSchemas: Schemas = {
     answer: nothing,
   },
   KeyRemove: { request: aboutTenant, answer: nothing },
+  HostInventory: {
+    request: nothing,
+    answer: z.strictObject({
+      runFolders: z.array(text),
+      mounts: z.array(text),
+      probes: z.array(z.strictObject({ id: text, pid: z.int() })),
+      keyFiles: z.array(text),
+      temporaryFiles: z.array(text),
+    }),
+  },
   FoldersMake: folders,
   FoldersRemove: folders,
 };

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, readFile, readdir, stat, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -212,11 +212,48 @@ describe("agentd and hostd, each in its own process", { skip }, () => {
   }
 
   it("a second hostd does not begin beside the first", async () => {
-    const hostd = client();
-    await hostd.call("Describe", {});
-    assert.equal(await tryAsAgentd("true"), 0);
-    const pid = (await readFile(state("hostd.lock"), "utf8")).split(" ")[0];
-    assert.match(await readFile(`/proc/${pid}/cmdline`, "utf8"), /hostd\0serve/);
+    const { exitCode, stderr } = await node.roots.mvm(["hostd", "serve"], {
+      namespace: node.namespace,
+      interruptAfterMs: 3000,
+    });
+    assert.notEqual(exitCode, 0);
+    assert.doesNotMatch(stderr, /listening/);
+    await client().call("Describe", {});
+  });
+
+  it("the daemon serves as a user without capabilities; it is killed, started again, and ended in good order", async () => {
+    const made = await node.roots.mvm(["agent", "certs", "init"], { namespace: node.namespace });
+    assert.equal(made.exitCode, 0, made.stderr);
+    assert.equal(await ownerOf(state("certs", "node.key")), `${byAgentd} 600`);
+    const listen = ["--listen", "127.0.0.1:0", "--metrics-port", "0"];
+    const serve = ["agent", "serve", "--hostd-socket", node.socket, ...listen];
+    const first = node.begin(serve);
+    await first.says(/serves on/);
+    assert.equal(await ownerOf(join(node.roots.runDir, "agent.sock")), `${byAgentd} 660`);
+    await first.end("SIGKILL");
+    const second = node.begin(serve);
+    await second.says(/serves on/);
+    // hostd goes away and comes back under it.
+    await node.endHostd("SIGKILL");
+    await node.startHostd();
+    await agent("net", "verify");
+    assert.equal(await second.end("SIGTERM"), 0);
+  });
+
+  it("the leaks of a node are found by a user without capabilities, with what only root can see", async () => {
+    await mkdir(join(node.roots.runDir, "i", "i-0000000f"), { mode: 0o700 });
+    await writeFile(state("keys", "gone.key"), Buffer.alloc(32), { mode: 0o600 });
+    const { exitCode, stdout } = await node.agent(["doctor", "--leaks", "--json"]);
+    await rm(join(node.roots.runDir, "i", "i-0000000f"), { recursive: true });
+    await rm(state("keys", "gone.key"));
+    const found = (JSON.parse(stdout) as { kind: string; name: string }[]).map(
+      ({ kind, name }) => `${kind} ${name.slice(node.roots.folder.length)}`,
+    );
+    assert.deepEqual(found.toSorted(), [
+      "key /state/keys/gone.key",
+      "run-folder /run/i/i-0000000f",
+    ]);
+    assert.equal(exitCode, 1);
   });
 
   it("a tenant that is destroyed leaves no record, no key and no bridge", async () => {

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chown } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { handOver } from "../../src/host/setup/hand-over.ts";
 import type { StateOwner } from "../../src/host/state-owner.ts";
 import { type MvmResult, type TestRoots, projectDir } from "../test-host.ts";
@@ -27,6 +28,49 @@ export function asUser(owner: StateOwner, program: string, args: readonly string
     program,
     ...args,
   ];
+}
+
+/** What the unit leaves hostd of root's capabilities: so it is tried whether they are enough. */
+async function unitCapabilities(): Promise<string> {
+  const unit = await readFile(join(projectDir, "deploy/systemd/mvm-hostd.service"), "utf8");
+  const names = /^CapabilityBoundingSet=(.+)$/m.exec(unit)?.[1]?.split(" ") ?? [];
+  if (names.length === 0) throw new Error("the unit of hostd bounds no capabilities");
+  return names.map((name) => `+${name.replace(/^CAP_/, "").toLowerCase()}`).join(",");
+}
+
+/** A command that goes on until a test ends it. */
+export class RunningCommand {
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<unknown>;
+  #said = "";
+
+  constructor(child: ChildProcess) {
+    this.#child = child;
+    this.#ended = once(child, "exit");
+    child.stderr?.on("data", (bytes: Buffer) => {
+      this.#said += bytes.toString("utf8");
+    });
+  }
+
+  /** Waits until it says what matches. */
+  async says(pattern: RegExp, timeoutMs: number = startMs): Promise<string> {
+    const deadlineMs = Date.now() + timeoutMs;
+    for (;;) {
+      const found = pattern.exec(this.#said)?.[0];
+      if (found !== undefined) return found;
+      if (this.#child.exitCode !== null || Date.now() > deadlineMs) {
+        throw new Error(`it did not say ${pattern.source}: ${this.#said}`);
+      }
+      await delay(20);
+    }
+  }
+
+  /** @returns its exit code; null when a signal ended it. */
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    this.#child.kill(signal);
+    await this.#ended;
+    return this.#child.exitCode;
+  }
 }
 
 /** A node of a test's own whose records are another user's, with a hostd in a network namespace. */
@@ -61,7 +105,14 @@ export class SplitNode implements AsyncDisposable {
 
   /** Starts hostd and waits until it listens. */
   async startHostd(env: Readonly<Record<string, string>> = {}): Promise<void> {
-    const [program, args] = this.namespace.command(mvm, ["hostd", "serve"]);
+    const bounds = await unitCapabilities();
+    const [program, args] = this.namespace.command("setpriv", [
+      `--bounding-set=-all,${bounds}`,
+      "--no-new-privs",
+      mvm,
+      "hostd",
+      "serve",
+    ]);
     const child = spawn(program, args, {
       env: { ...process.env, ...this.roots.env, ...env },
       stdio: ["ignore", "ignore", "pipe"],
@@ -83,6 +134,10 @@ export class SplitNode implements AsyncDisposable {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  async startHostdIfGone(): Promise<void> {
+    if (this.#hostd === undefined) await this.startHostd();
   }
 
   /** Waits until hostd is gone: by itself, or by a signal. */
@@ -109,9 +164,16 @@ export class SplitNode implements AsyncDisposable {
     });
   }
 
-  /** Gives a file that a test made to agentd. */
-  async give(path: string): Promise<void> {
-    await chown(path, agentd.uid, agentd.gid);
+  /** Begins a command as agentd's user, which a test ends. */
+  begin(args: readonly string[]): RunningCommand {
+    const [first = "", ...rest] = asUser(agentd, mvm, args);
+    const [program, all] = this.namespace.command(first, rest);
+    // `nsenter`, `setpriv` and the launcher each become the next: one process is all of them.
+    const child = spawn(program, all, {
+      env: { ...process.env, ...this.roots.env, MVM_HOSTD_SOCKET: this.socket },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    return new RunningCommand(child);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -17,6 +17,7 @@ import {
   signalProcess,
 } from "../processes.ts";
 import type { ProcessIdentity } from "../processes.ts";
+import type { OwnScope } from "../own-scope.ts";
 import { dnsPaths, parseDnsKey, renderDnsConfig, renderHosts } from "./dns-config.ts";
 import type { DnsPaths } from "./dns-config.ts";
 import { resolverGroups } from "./egress-groups.ts";
@@ -27,6 +28,7 @@ interface DnsServersOptions {
   readonly runDir: string;
   /** The file that names the host's resolvers. */
   readonly resolvConf: string;
+  readonly scope: OwnScope;
 }
 
 const startTimeoutMs = 10_000;
@@ -62,12 +64,14 @@ export class DnsServers {
   readonly #runDir: string;
   readonly #root: string;
   readonly #resolvConf: string;
+  readonly #scope: OwnScope;
 
   constructor(options: DnsServersOptions) {
     this.#exec = options.exec;
     this.#runDir = options.runDir;
     this.#root = join(options.runDir, "dns");
     this.#resolvConf = options.resolvConf;
+    this.#scope = options.scope;
   }
 
   /** The net ids that have a server. */
@@ -157,7 +161,8 @@ export class DnsServers {
 
   async #start({ tenantId, key, paths }: WantedServer): Promise<ProcessIdentity> {
     await rm(paths.pid, { force: true });
-    await this.#exec.run("dnsmasq", [`--conf-file=${paths.config}`], {
+    const [program, ...args] = [...this.#scope(`mvm-dns-${key}`), "dnsmasq"];
+    await this.#exec.run(program, [...args, `--conf-file=${paths.config}`], {
       timeoutMs: startTimeoutMs,
     });
     const pid = Number(await readFileIfAny(paths.pid));

@@ -9,6 +9,7 @@ import type {
   ProbeReport,
   TenantNetworkState,
 } from "../../ports/network.ts";
+import { type OwnScope, noScope } from "../own-scope.ts";
 import { AppliedNetworks, releasedAddresses, withKept } from "./applied-networks.ts";
 import { forgetConnections } from "./connections.ts";
 import { DnsServers } from "./dns-servers.ts";
@@ -42,6 +43,8 @@ export interface LinuxNetworkOptions {
   readonly vmUidBase: number;
   /** Where the host names its resolvers. Default `/etc/resolv.conf`. */
   readonly resolvConf?: string;
+  /** By what a DNS server outlives the service that starts it. */
+  readonly scope?: OwnScope;
   /** Kinds of link that count as an instance's port when they have its name. Default: TAPs only. */
   readonly portKinds?: readonly string[];
 }
@@ -72,6 +75,7 @@ export class LinuxNetwork implements Network {
       exec: options.exec,
       runDir: options.runDir,
       resolvConf: options.resolvConf ?? "/etc/resolv.conf",
+      scope: options.scope ?? noScope,
     });
     this.#namespaces = new ScratchNamespaces(options.exec);
     this.#filter = new FilterTables(options.exec, this.#namespaces);

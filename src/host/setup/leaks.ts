@@ -1,15 +1,13 @@
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { instanceNetwork, tenantNetwork } from "../../domain/address-plan.ts";
 import { type Instance, vmmOf } from "../../domain/instance.ts";
+import type { FoundOnHost, HostInventory } from "../../ports/host-inventory.ts";
 import type { Leak } from "../../ports/host-setup.ts";
 import type { ImageBuilder } from "../../ports/image-builder.ts";
 import type { Locks } from "../../ports/locks.ts";
 import type { Network } from "../../ports/network.ts";
 import type { NodeRecords, Store } from "../../ports/store.ts";
 import type { Vmm } from "../../ports/vmm.ts";
-import { isErrno, listFolderIfAny, statIfAny } from "../files.ts";
-import { mountPoints } from "../mounts.ts";
 import { type Roots, instanceRunRoot, keysFolder, tenantsFolder } from "../roots.ts";
 
 export interface LeakScan {
@@ -19,23 +17,25 @@ export interface LeakScan {
   readonly network: Network;
   readonly builder: Pick<ImageBuilder, "leftovers" | "sweep">;
   readonly locks: Locks;
+  readonly inventory: HostInventory;
 }
 
 /** Finds what mvm made on this host and no record owns any more. */
 export async function findLeaks(scan: LeakScan): Promise<Leak[]> {
   const records = await scan.store.load();
+  const found = await scan.inventory.found();
   return [
     ...(await leakedVmms(scan, records)),
     ...(await leakedNetwork(scan, records)),
-    ...(await leakedRunFolders(scan, records)),
+    ...leakedRunFolders(scan, records, found),
     ...(await scan.builder.leftovers()).map((name): Leak => ({
       kind: "build",
       name,
       detail: "its mvm died; the next build removes it",
     })),
-    ...(await leakedProbes(scan)),
+    ...leakedProbes(found),
     ...(await leakedKeys(scan)),
-    ...(await leakedTemporaryFiles(scan.roots)),
+    ...leakedTemporaryFiles(found),
   ];
 }
 
@@ -96,40 +96,40 @@ async function leakedNetwork(scan: LeakScan, records: NodeRecords): Promise<Leak
   return leaks;
 }
 
-async function leakedRunFolders(scan: LeakScan, records: NodeRecords): Promise<Leak[]> {
+function leakedRunFolders(
+  { roots }: LeakScan,
+  records: NodeRecords,
+  { runFolders, mounts }: FoundOnHost,
+): Leak[] {
   const owned = activeIds(records);
-  const root = instanceRunRoot(scan.roots);
-  const mounted = (await mountPoints()).filter((path) => path.startsWith(`${root}/`));
-  const folders = (await listFolderIfAny(root)).filter((name) => !owned.has(name));
+  const leak = (kind: "run-folder" | "mount") => (name: string) => ({
+    kind,
+    name: join(instanceRunRoot(roots), name),
+    detail: "its instance does not run",
+  });
+  const ownerless = (name: string): boolean => !owned.has(name);
   return [
-    ...folders.map((name): Leak => ({
-      kind: "run-folder",
-      name: join(root, name),
-      detail: "its instance does not run",
-    })),
-    ...mounted
-      .filter((path) => !owned.has(path.slice(root.length + 1)))
-      .map((name): Leak => ({ kind: "mount", name, detail: "its instance does not run" })),
+    ...runFolders.filter(ownerless).map(leak("run-folder")),
+    ...mounts.filter(ownerless).map(leak("mount")),
   ];
 }
 
 /** A probe guest is gone when `mvm add host` is; one that is there while nobody prepares was left behind. */
-async function leakedProbes(scan: LeakScan): Promise<Leak[]> {
-  const living = await scan.vmm.list(join(scan.roots.runDir, "probe"));
-  return living.map(({ id, pid }): Leak => ({ kind: "vmm", name: id, detail: `pid ${pid}` }));
+function leakedProbes({ probes }: FoundOnHost): Leak[] {
+  return probes.map(({ id, pid }): Leak => ({ kind: "vmm", name: id, detail: `pid ${pid}` }));
 }
 
 /**
  * A key is made before its tenant's record, so a `mvm tenant create` that dies between the two leaves
  * one. Nobody removes it unasked: where a record was lost, the key is what its disks are read with.
  */
-async function leakedKeys({ roots, store, locks }: LeakScan): Promise<Leak[]> {
+async function leakedKeys({ roots, store, locks, inventory }: LeakScan): Promise<Leak[]> {
   const folder = keysFolder(roots);
   const ownerless = async (): Promise<string[]> => {
-    const names = await listFolderIfAny(folder);
+    const { keyFiles } = await inventory.found();
     const { tenants, corrupt } = await store.load();
     const owned = new Set<string>(tenants.map(({ tenant }) => tenant.tenant_id));
-    return names.filter((name) => {
+    return keyFiles.filter((name) => {
       const [tenant = "", ...rest] = name.split(".");
       if (rest.join(".") !== "key" || owned.has(tenant)) return false;
       return !corrupt.some(
@@ -147,29 +147,9 @@ async function leakedKeys({ roots, store, locks }: LeakScan): Promise<Leak[]> {
   });
 }
 
-/** A writer that died leaves its temporary file; one that writes now is done within a minute. */
-async function leakedTemporaryFiles(roots: Roots): Promise<Leak[]> {
-  const inTenants = await list(tenantsFolder(roots), true);
-  const paths = [
-    ...inTenants.map((name) => join(tenantsFolder(roots), name)),
-    ...(await list(keysFolder(roots))).map((name) => join(keysFolder(roots), name)),
-    ...(await list(roots.stateDir)).map((name) => join(roots.stateDir, name)),
-  ];
-  const leaks: Leak[] = [];
-  for (const path of paths) {
-    if (!path.endsWith(".tmp")) continue;
-    const found = await statIfAny(path);
-    if (found === undefined || Date.now() - found.mtimeMs < 60_000) continue;
-    leaks.push({ kind: "temporary-file", name: path, detail: "its writer died" });
-  }
-  return leaks;
-}
-
-async function list(folder: string, recursive = false): Promise<string[]> {
-  try {
-    return await readdir(folder, { recursive });
-  } catch (error) {
-    if (isErrno(error, "ENOENT")) return [];
-    throw error;
-  }
+/** A writer that died leaves its temporary file. */
+function leakedTemporaryFiles({ temporaryFiles }: FoundOnHost): Leak[] {
+  return temporaryFiles.map((name): Leak => {
+    return { kind: "temporary-file", name, detail: "its writer died" };
+  });
 }

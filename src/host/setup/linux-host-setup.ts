@@ -2,11 +2,13 @@ import { access, mkdir, rm, statfs } from "node:fs/promises";
 import { arch, availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { HostLacksError } from "../../domain/errors.ts";
+import type { AttestationProvider } from "../../ports/attestation.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Exec } from "../../ports/exec.ts";
 import type { Finding, HostSetup, Leak, NodeInfo, PrepareOptions } from "../../ports/host-setup.ts";
 import type { Locks } from "../../ports/locks.ts";
 import { isErrno, readFileIfAny } from "../files.ts";
+import { stateOwner } from "../state-owner.ts";
 import { payloadStatus, preparePayloads } from "../payloads/prepare.ts";
 import { qemuProgram } from "../vmm/qemu/command-line.ts";
 import { probePlatform } from "../vmm/qemu/probe.ts";
@@ -17,6 +19,14 @@ import {
   readAuthority,
   readNodeId,
 } from "./identity.ts";
+import {
+  cgroupFinding,
+  coreDumpFinding,
+  deviceFinding,
+  hasCgroupV2,
+  privilegeFinding,
+  swapFinding,
+} from "./host-findings.ts";
 import { type LeakScan, findLeaks } from "./leaks.ts";
 import { readPlatformIfWhole, writePlatform } from "./platform-file.ts";
 import {
@@ -24,7 +34,7 @@ import {
   plainSwap,
   recordProduction,
   requireProduction,
-  unbuiltPromises,
+  unkeptPromises,
 } from "./production.ts";
 import { requireSupportedHost, type HostFacts } from "./supported-host.ts";
 import { listTrustedKeys, trustKey } from "./trusted-keys.ts";
@@ -43,6 +53,9 @@ export interface LinuxHostSetupOptions extends LeakScan {
   /** Writes an initial RAM file system that has /bin/busybox, for probe guests. */
   readonly writeInitrd: (path: string) => Promise<void>;
   readonly onProgress: (line: string) => void;
+  /** Parts agentd from hostd, where this machine can run both for good. @returns what it did, a line each. */
+  readonly partPrivileges: () => Promise<string[]>;
+  readonly attestation: AttestationProvider;
 }
 
 /** Prepares a Debian or Ubuntu machine as a development node, and tells how it stands. */
@@ -80,11 +93,12 @@ export class LinuxHostSetup implements HostSetup {
       done.push(`microVMs run under QEMU ${platform}`);
       const identity = await ensureIdentity(roots.stateDir, clock.nowMs(), options.caCertificate);
       done.push(...identity.map((line) => `made: ${line}`));
+      done.push(...(await this.#options.partPrivileges()));
       // Last: what is recorded is strict, and this node is whole now.
       if (options.production) {
         await recordProduction(roots.configDir);
         done.push("recorded: a node of production");
-        done.push(...unbuiltPromises.map((promise) => `NOT ENFORCED by this version: ${promise}`));
+        done.push(...this.#unkept().map((promise) => `NOT ENFORCED by this version: ${promise}`));
       }
       return done;
     });
@@ -150,6 +164,7 @@ export class LinuxHostSetup implements HostSetup {
         : { feature: "node id", status: "ok", detail: nodeId, fix: "" },
       await this.#certificate(),
       await this.#freeDisk(),
+      privilegeFinding(roots),
       await this.#authority(),
       await this.#signingKeys(),
       await swapFinding(),
@@ -195,7 +210,7 @@ export class LinuxHostSetup implements HostSetup {
       jailer: false,
       production: isProduction(roots.configDir, process.env),
       waivers: [],
-      attestation: "none",
+      attestation: this.#options.attestation.name,
       certificate_expires_at:
         expiresAtMs === undefined ? null : new Date(expiresAtMs).toISOString(),
       prepared: platform !== undefined && payloads.every(({ present }) => present),
@@ -254,6 +269,10 @@ export class LinuxHostSetup implements HostSetup {
       : { feature, status: "missing", detail: `ended ${detail}`, fix: "mvm add host" };
   }
 
+  #unkept(): readonly string[] {
+    return unkeptPromises(stateOwner(this.#options.roots) !== undefined);
+  }
+
   async #authority(): Promise<Finding> {
     const feature = "certificate authority";
     switch (await readAuthority(this.#options.roots.stateDir)) {
@@ -297,7 +316,9 @@ export class LinuxHostSetup implements HostSetup {
     return {
       feature,
       status: "missing",
-      detail: `no instance starts: this version cannot keep ${unbuiltPromises.map((promise) => promise.split(":")[0]).join(", ")}`,
+      detail: `no instance starts: this version cannot keep ${this.#unkept()
+        .map((promise) => promise.split(":")[0])
+        .join(", ")}`,
       fix: "none yet; see docs/limits.md",
     };
   }
@@ -319,45 +340,6 @@ export class LinuxHostSetup implements HostSetup {
   }
 }
 
-async function swapFinding(): Promise<Finding> {
-  const swaps = ((await readFileIfAny("/proc/swaps")) ?? "").trim().split("\n").length - 1;
-  return swaps <= 0
-    ? { feature: "swap", status: "ok", detail: "none: secrets in memory stay there", fix: "" }
-    : {
-        feature: "swap",
-        status: "warning",
-        detail: "secrets in memory may be written to it",
-        fix: "swapoff -a, or encrypt it",
-      };
-}
-
-/** Core dumps of programs that mvm does not start itself, such as tools it runs, may go where nobody looks. */
-async function coreDumpFinding(): Promise<Finding> {
-  const feature = "core dumps";
-  const pattern = ((await readFileIfAny("/proc/sys/kernel/core_pattern")) ?? "").trim();
-  return {
-    feature,
-    status: "ok",
-    detail: `VMMs and mvm write none, whatever core_pattern says (${pattern})`,
-    fix: "",
-  };
-}
-
-async function deviceFinding(
-  feature: string,
-  path: string,
-  fix: string,
-  detail: string,
-): Promise<Finding> {
-  try {
-    await access(path);
-    return { feature, status: "ok", detail, fix: "" };
-  } catch (error) {
-    if (!isErrno(error, "ENOENT")) throw error;
-    return { feature, status: "warning", detail: `no ${path}: ${detail}`, fix };
-  }
-}
-
 async function hostFacts(): Promise<HostFacts> {
   return {
     platform: process.platform,
@@ -376,20 +358,4 @@ async function isThere(path: string): Promise<boolean> {
     if (isErrno(error, "ENOENT")) return false;
     throw error;
   }
-}
-
-async function cgroupFinding(): Promise<Finding> {
-  return (await hasCgroupV2())
-    ? { feature: "cgroup v2", status: "ok", detail: "memory and cpu controllers", fix: "" }
-    : {
-        feature: "cgroup v2",
-        status: "warning",
-        detail: "no memory controller: guests are bounded by QEMU alone",
-        fix: "boot with systemd.unified_cgroup_hierarchy=1",
-      };
-}
-
-async function hasCgroupV2(): Promise<boolean> {
-  const controllers = await readFileIfAny("/sys/fs/cgroup/cgroup.controllers");
-  return controllers?.split(/\s/).includes("memory") ?? false;
 }

@@ -6,12 +6,17 @@ import { HostLacksError, OperationError, UsageError } from "../../domain/errors.
 import { writeFileAtomic } from "../files.ts";
 
 /** What production promises and this version cannot keep on any host. A node of production starts no instance until they are built. */
-export const unbuiltPromises: readonly string[] = [
+const unbuiltPromises: readonly string[] = [
   "jail: a VMM runs in a chroot and namespaces of its own, with cgroup limits",
   "signed intent: only desired state that a coordinator signed is accepted",
   "encryption: snapshots always, and data disks where the host has device-mapper",
-  "privilege separation: agentd without capabilities, hostd with few",
 ];
+const splitPromise = "privilege separation: agentd without capabilities, hostd with few";
+
+/** What production promises and this node cannot keep; `isSplit` says whether agentd and hostd are two. */
+export function unkeptPromises(isSplit: boolean): readonly string[] {
+  return isSplit ? unbuiltPromises : [...unbuiltPromises, splitPromise];
+}
 
 const recordSchema = z.strictObject({
   schema_version: z.literal(1),

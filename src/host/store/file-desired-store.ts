@@ -7,7 +7,7 @@ import { readFileIfAny, writeFileAtomic } from "../files.ts";
 import { type Roots, agentFolder } from "../roots.ts";
 import { readNodeId } from "../setup/identity.ts";
 import { readTrustedKeys } from "../setup/trusted-keys.ts";
-import { ensureAgentFolder, recordOwner } from "../state-owner.ts";
+import { ensureAgentFolder } from "../state-owner.ts";
 
 const hash = z.string().check(z.regex(/^[0-9a-f]{64}$/));
 
@@ -73,7 +73,7 @@ export class FileDesiredStore implements DesiredStore {
       ...rest,
     };
     await ensureAgentFolder(this.#roots, dirname(this.#path));
-    await writeFileAtomic(this.#path, `${JSON.stringify(file)}\n`, 0o600, recordOwner(this.#roots));
+    await writeFileAtomic(this.#path, `${JSON.stringify(file)}\n`, 0o600);
   }
 
   get #path(): string {

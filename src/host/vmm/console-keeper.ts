@@ -43,18 +43,21 @@ export interface ConsoleKeeper {
  * Starts the process that keeps the logs of a VMM within a bound: it outlives mvm and ends with the VMM.
  *
  * @param runDir names the keeper, so that it is found again by `untilDrained`.
+ * @param scope words in front of its command, by which it outlives the service that starts it.
  * @throws OperationError when it cannot be started.
  */
 export async function startConsoleKeeper(
   runDir: string,
   paths: readonly string[],
   keptBytes: number = defaultKeptBytes,
+  scope: readonly string[] = [],
 ): Promise<ConsoleKeeper> {
   for (const path of paths) await makeLog(path);
   const inputs: StdioPipe[] = paths.map(() => "pipe");
   const program = ["--eval", `(${keepConsole.toString()})()`, "--", keeperName(runDir)];
   const args = [...smallNode, ...program, String(keptBytes), ...paths];
-  const child = spawn(process.execPath, args, {
+  const [first = "", ...others] = [...scope, process.execPath, ...args];
+  const child = spawn(first, others, {
     env: plainEnvironment,
     cwd: "/",
     detached: true,

@@ -1,5 +1,6 @@
 import type { InstanceAddress } from "../../domain/ids.ts";
 import type { DrivePaths, Drives } from "../../ports/drives.ts";
+import type { HostInventory } from "../../ports/host-inventory.ts";
 import type { ImageBuilder } from "../../ports/image-builder.ts";
 import type { Images } from "../../ports/images.ts";
 import type { Logs } from "../../ports/logs.ts";
@@ -37,6 +38,7 @@ export interface HostdContext {
   readonly keys: TenantKeys;
   readonly logs: Logs;
   readonly meters: Pick<Meters, "dataDisk">;
+  readonly inventory: HostInventory;
   readonly folders: RecordFolders;
   readonly netIds: NetIds;
   /** @throws NotTrustedError for a flake that hostd does not read for agentd. */

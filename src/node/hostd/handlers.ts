@@ -12,6 +12,7 @@ export function hostdHandlers(context: HostdContext): HostdHandlers {
       capabilities: context.vmm.capabilities,
       vmUidBase: context.settings.vmUidBase,
     }),
+    HostInventory: () => context.inventory.found(),
     ...vmmHandlers(context),
     ...driveHandlers(context),
     ...networkHandlers(context),

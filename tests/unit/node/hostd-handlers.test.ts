@@ -108,6 +108,7 @@ function hostd(changes: Partial<HostdContext> = {}): UnderTest {
       ensureFolders: async () => undefined,
       hasFolders: async () => true,
     },
+    inventory: { found: () => assert.fail("nobody asks what is left over") },
     folders: { make: async () => undefined, remove: async () => undefined },
     netIds: { use: async () => new Set<number>() },
     requireFlake: async () => undefined,

@@ -10,6 +10,7 @@ import type { Vmm, VmmCapabilities, VmmProcess, VmmSpec } from "../../../ports/v
 import { plainEnvironment } from "../../exec.ts";
 import { isErrno } from "../../files.ts";
 import { lastLogLines } from "../../log-files.ts";
+import { type OwnScope, noScope } from "../../own-scope.ts";
 import {
   isAlive,
   listPids,
@@ -45,10 +46,12 @@ export class QemuVmm implements Vmm {
     driveHotSwap: false,
   };
   readonly #platform: () => Promise<QemuPlatform>;
+  readonly #scope: OwnScope;
 
   /** `platform` is asked at each start, since only `mvm add host` finds it out. */
-  constructor(platform: () => Promise<QemuPlatform>) {
+  constructor(platform: () => Promise<QemuPlatform>, scope: OwnScope = noScope) {
     this.#platform = platform;
+    this.#scope = scope;
   }
 
   async start(spec: VmmSpec, signal?: AbortSignal): Promise<VmmProcess> {
@@ -61,11 +64,13 @@ export class QemuVmm implements Vmm {
       spec.runDir,
       [consoleLog(spec), vmmLog(spec)],
       spec.keptConsoleBytes,
+      this.#scope(`mvm-console-${spec.id}`),
     );
     const [consoleInput, logInput] = keeper.inputs;
+    const [program, ...words] = [...this.#scope(`mvm-vm-${spec.id}`), "prlimit"];
     const child = spawn(
-      "prlimit",
-      [...noCoreDump, "setpriv", "--no-new-privs", "--", qemuProgram, ...args],
+      program,
+      [...words, ...noCoreDump, "setpriv", "--no-new-privs", "--", qemuProgram, ...args],
       {
         env: plainEnvironment,
         cwd: "/",

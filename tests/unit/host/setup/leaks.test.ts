@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { parseTenantId } from "../../../../src/domain/ids.ts";
 import { type LeakScan, findLeaks } from "../../../../src/host/setup/leaks.ts";
+import { LocalInventory } from "../../../../src/host/setup/local-inventory.ts";
 import { FileStore } from "../../../../src/host/store/file-store.ts";
 import { FileTenantKeys } from "../../../../src/host/store/file-tenant-keys.ts";
 import type { NetworkInventory } from "../../../../src/ports/network.ts";
@@ -29,13 +30,15 @@ interface Host {
 
 /** Looks for leaks on a host that has this, beside what lies in the roots. @returns each as its kind and name. */
 async function leaksOf(roots: TemporaryRoots, host: Host = {}): Promise<string[]> {
+  const vmm = {
+    list: async (root: string) =>
+      (host.living ?? []).filter(({ runDir }) => runDir.startsWith(`${root}/`)),
+  };
   const scan = {
     roots,
     store: new FileStore(roots),
-    vmm: {
-      list: async (root: string) =>
-        (host.living ?? []).filter(({ runDir }) => runDir.startsWith(`${root}/`)),
-    },
+    vmm,
+    inventory: new LocalInventory(roots, vmm),
     network: { inventory: async () => ({ ...nothing, ...host.network }) },
     builder: { leftovers: async () => [...(host.builds ?? [])] },
     locks: {
