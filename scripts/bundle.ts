@@ -49,7 +49,7 @@ const host = await build({
   chunkNames: "chunks/[name]-[hash]",
   splitting: true,
   // They load native code from packages of their own, one for each system.
-  external: ["@infisical/quic", "@matrixai/logger", "koffi"],
+  external: ["@infisical/quic", "koffi"],
   define: { "import.meta.dirname": "__dirname" },
   metafile: true,
   write: false,

@@ -16,7 +16,7 @@ import type { Roots } from "./host/roots.ts";
 /** What is done to this node's identity. */
 export function composeCertificates(parts: HostParts): Certificates {
   const context = composeContext(parts);
-  const identity = new FileIdentity(parts.roots.stateDir, () => context.clock.nowMs());
+  const identity = new FileIdentity(parts.roots, () => context.clock.nowMs());
   return new Certificates(context, identity);
 }
 
@@ -35,7 +35,7 @@ export async function composeAgent(parts: HostParts, options: AgentServeOptions)
     hostdSocket === undefined
       ? composeContext(engine)
       : await composeThroughHostd(engine, hostdSocket);
-  const identity = new FileIdentity(roots.stateDir, () => context.clock.nowMs());
+  const identity = new FileIdentity(roots, () => context.clock.nowMs());
   const transport = new QuicTransport({
     identity: () => identity.current(),
     nowMs: () => context.clock.nowMs(),

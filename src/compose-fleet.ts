@@ -62,7 +62,7 @@ async function ownIdentity(
       hint: `mvm coordinator ca init, or put ca.crt, coordinator.crt and coordinator.key into ${folder}`,
     });
   }
-  const own = new FileIdentity(roots.stateDir, () => systemClock.nowMs());
+  const own = new FileIdentity(roots, () => systemClock.nowMs());
   return { role: "node", identity: () => own.current() };
 }
 

@@ -1,6 +1,5 @@
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import type { QUICClientCrypto, QUICServerCrypto, QUICConfig } from "@infisical/quic";
-import { default as logging } from "@matrixai/logger";
+import type { QUICClientCrypto, QUICConfig, QUICServerCrypto, QUICSocket } from "@infisical/quic";
 import type { TransportIdentity } from "../../ports/transport.ts";
 import type { TransportLimits } from "../transport/limits.ts";
 
@@ -9,12 +8,17 @@ const applicationProtocol = "mvm/1";
 const keepAliveMs = 15_000;
 const streamWindowBytes = 1024 * 1024;
 
-/** The library writes a line to standard error for each stream, unless it is given a logger. */
-export const silentLogger: logging.default = new logging.default(
-  "quic",
-  logging.LogLevel.SILENT,
-  [],
-);
+type Logger = NonNullable<ConstructorParameters<typeof QUICSocket>[0]["logger"]>;
+const quiet = (): void => undefined;
+/** What the library calls of its logger; without one it writes a line to standard error for each stream. */
+const nothing = {
+  getChild: (): Logger => silentLogger,
+  debug: quiet,
+  info: quiet,
+  warn: quiet,
+  error: quiet,
+};
+export const silentLogger: Logger = nothing as unknown as Logger;
 
 /** TLS and flow control of one side. TLS 1.3 is the only one that QUIC has (RFC 9001, 4.2). */
 export function quicConfig(

@@ -6,6 +6,8 @@ import type { IdentityStatus, InstalledIdentity, NodeIdentity } from "../../port
 import type { TransportIdentity } from "../../ports/transport.ts";
 import { readFileIfAny, writeFileAtomic } from "../files.ts";
 import { isKeyOf, issueNodeCertificate, requestNodeCertificate } from "../pki.ts";
+import type { Roots } from "../roots.ts";
+import { recordOwner } from "../state-owner.ts";
 import { readPeerCertificate } from "../quic/peer-certificate.ts";
 import { readRevocationList } from "../revocation-list.ts";
 import {
@@ -19,10 +21,12 @@ import {
 /** The node's identity in the files of its state folder. Callers that change it hold the node's lock. */
 export class FileIdentity implements NodeIdentity {
   readonly #stateDir: string;
+  readonly #roots: Roots;
   readonly #nowMs: () => number;
 
-  constructor(stateDir: string, nowMs: () => number) {
-    this.#stateDir = stateDir;
+  constructor(roots: Roots, nowMs: () => number) {
+    this.#stateDir = roots.stateDir;
+    this.#roots = roots;
     this.#nowMs = nowMs;
   }
 
@@ -85,8 +89,8 @@ export class FileIdentity implements NodeIdentity {
     // A node that never had a certificate has no other key to protect: its first one is the next.
     const target = (await readFileIfAny(certificate)) === undefined ? key : nextKey;
     const made = await requestNodeCertificate(nodeId, await readFileIfAny(target));
-    await writeFileAtomic(target, made.keyPem, 0o600);
-    await writeFileAtomic(request, made.requestPem, 0o644);
+    await this.#write(target, made.keyPem, 0o600);
+    await this.#write(request, made.requestPem, 0o644);
     return made.requestPem;
   }
 
@@ -113,7 +117,7 @@ export class FileIdentity implements NodeIdentity {
         ? undefined
         : await this.#judgeCertificate(parts.certificate, caPem, serials);
     if (parts.revocations !== undefined) {
-      await writeFileAtomic(this.#paths().revocations, parts.revocations, 0o644);
+      await this.#write(this.#paths().revocations, parts.revocations, 0o644);
     }
     if (certificate !== undefined) await this.#put(certificate.pem);
     const known = serials ?? (await this.#revoked(caPem));
@@ -136,7 +140,7 @@ export class FileIdentity implements NodeIdentity {
     }
     const ca = { keyPem, certificatePem: caPem };
     const made = await issueNodeCertificate(nodeId, ca, this.#nowMs());
-    await writeFileAtomic(nextKey, made.keyPem, 0o600);
+    await this.#write(nextKey, made.keyPem, 0o600);
     await this.#put(made.certificatePem);
     const { serial, expiresAtMs } = readPeerCertificate(new X509Certificate(made.certificatePem));
     const expires_at = new Date(expiresAtMs).toISOString();
@@ -150,7 +154,7 @@ export class FileIdentity implements NodeIdentity {
   async #put(certificatePem: string): Promise<void> {
     const { certificate, key, nextKey, request } = this.#paths();
     const next = await readFileIfAny(nextKey);
-    await writeFileAtomic(certificate, certificatePem, 0o644);
+    await this.#write(certificate, certificatePem, 0o644);
     if (next !== undefined && isKeyOf(next, certificatePem)) await rename(nextKey, key);
     await rm(request, { force: true });
   }
@@ -225,6 +229,11 @@ export class FileIdentity implements NodeIdentity {
     const found = await this.#keyOf(certificatePem);
     if (found !== undefined && (await readFileIfAny(nextKey)) === found) await rename(nextKey, key);
     return found;
+  }
+
+  /** A command of root's writes for the daemon's user, where that is another. */
+  async #write(path: string, content: string, mode: number): Promise<void> {
+    await writeFileAtomic(path, content, mode, recordOwner(this.#roots));
   }
 
   async #nodeId(): Promise<string> {

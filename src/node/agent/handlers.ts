@@ -156,7 +156,13 @@ async function untilDone(
 
 function bytesOf(document: unknown): Uint8Array {
   if (document === undefined) throw new UsageError("there is no document");
-  return Buffer.from(JSON.stringify(document));
+  try {
+    return Buffer.from(JSON.stringify(document));
+  } catch (error) {
+    // Reading JSON takes any depth, and writing it does not.
+    if (!(error instanceof RangeError)) throw error;
+    throw new UsageError("the document is nested too deeply", { cause: error });
+  }
 }
 
 function whoIs({ peer }: Call): string {

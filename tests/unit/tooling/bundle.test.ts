@@ -70,6 +70,21 @@ suite("the bundle", () => {
     assert.deepEqual(text.match(/QemuVmm|X509Certificate|Ungültige/g), null);
   });
 
+  test("speaks QUIC, whose library it leaves outside", () => {
+    const folder = join(checkout, "coordinator");
+    const asCoordinator = (...args: string[]): { status: number | null; stderr: string } =>
+      spawnSync(join(checkout, "bin", "mvm"), ["coordinator", ...args], {
+        encoding: "utf8",
+        timeout: 60_000,
+        env: { PATH: process.env["PATH"], MVM_COORDINATOR_DIR: folder },
+      });
+    const made = asCoordinator("ca", "init");
+    assert.equal(made.status, 0, made.stderr);
+    const asked = asCoordinator("status", "--node", "127.0.0.1:9");
+    assert.equal(asked.status, 1, asked.stderr);
+    assert.match(asked.stderr, /127\.0\.0\.1:9 does not answer/);
+  });
+
   test("is passed over where a source is newer or gone, and taken again once none is", async () => {
     const source = join(checkout, "src", "cli", "app.ts");
     const list = join(checkout, "dist", "sources.json");

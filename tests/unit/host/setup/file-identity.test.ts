@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { ConflictError, NotFoundError, NotTrustedError } from "../../../../src/domain/errors.ts";
 import { FileAuthority } from "../../../../src/host/fleet/file-authority.ts";
+import type { Roots } from "../../../../src/host/roots.ts";
 import { FileIdentity } from "../../../../src/host/setup/file-identity.ts";
 
 const dayMs = 86_400_000;
@@ -22,10 +23,16 @@ suite("a node's identity of a fleet's CA", () => {
   });
   afterEach(() => rm(folder, { recursive: true }));
 
+  const rootsOf = (name: string): Roots => ({
+    stateDir: join(folder, name),
+    configDir: join(folder, name, "etc"),
+    runDir: join(folder, name, "run"),
+  });
+
   const certs = (name: string): string => join(folder, "node", "certs", name);
 
   async function aNode(): Promise<FileIdentity> {
-    const node = new FileIdentity(join(folder, "node"), () => nowMs);
+    const node = new FileIdentity(rootsOf("node"), () => nowMs);
     await node.init(caPem);
     return node;
   }
@@ -142,7 +149,7 @@ suite("a node's identity of a fleet's CA", () => {
   });
 
   test("of development is made anew from the CA that lies on the node", async () => {
-    const node = new FileIdentity(join(folder, "alone"), () => nowMs);
+    const node = new FileIdentity(rootsOf("alone"), () => nowMs);
     await node.init();
     const before = await node.current();
     await node.rotate();
