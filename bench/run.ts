@@ -5,10 +5,11 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { table } from "../src/cli/output.ts";
 import { commandLine } from "./command-line.ts";
+import { fleet } from "./fleet.ts";
 import { planner } from "./planner.ts";
 import type { Benchmark, Result, Samples } from "./samples.ts";
 
-const benchmarks: readonly Benchmark[] = [commandLine, planner];
+const benchmarks: readonly Benchmark[] = [commandLine, planner, fleet];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

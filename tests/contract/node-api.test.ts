@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, suite, test } from "node:test";
 import { createSocket } from "node:dgram";
+import { NodeClient } from "../../src/coordinator/node-client.ts";
 import { MvmError, NotTrustedError, OperationError } from "../../src/domain/errors.ts";
 import { encodeFrame } from "../../src/protocol/frames.ts";
 import type { Connection } from "../../src/ports/transport.ts";
@@ -316,14 +317,32 @@ suite("the API of a node over QUIC", { timeout: 180_000 }, () => {
     for (let count = 0; count < 6; count += 1) await client.call("NodeInfo", {}, { signal });
   });
 
-  test("a request of 8 MiB is taken whole", async () => {
+  test("a request of 4 MiB is taken whole", async () => {
     const api = await start({
       handlers: { Reconcile: async ({ desired }) => ({ bytes: (desired as string).length }) },
     });
     const client = await api.client();
-    const desired = "x".repeat(8 * 1024 * 1024);
+    const desired = "x".repeat(4 * 1024 * 1024);
     const answer = await client.call("Reconcile", { desired }, { signal });
     assert.deepEqual(answer, { bytes: desired.length });
+  });
+
+  test("many more requests at once than a connection has streams are all answered", async () => {
+    const api = await start({
+      handlers: {
+        NodeInfo: async () => {
+          await new Promise((resolve) => setTimeout(resolve, 20));
+          return { here: true };
+        },
+      },
+      limits: { maxChannels: 8 },
+    });
+    const client = new NodeClient(
+      await api.connect(undefined, { maxChannels: 100 }),
+      "coordinator",
+    );
+    const asked = Array.from({ length: 200 }, () => client.call("NodeInfo", {}, { signal }));
+    assert.equal((await Promise.all(asked)).length, 200);
   });
 
   test("a new certificate is used from the next connection on; open ones go on", async () => {

@@ -18,6 +18,8 @@ import { channelOn } from "./quic-stream.ts";
 import { clientConfig, clientCrypto, quicConfig, silentLogger } from "./settings.ts";
 import { tlsProblem } from "./tls-alerts.ts";
 
+const roomPollMs = 5;
+
 export interface QuicTransportOptions {
   /** Asked at each dial and when a listener starts. @throws HostLacksError when there is none. */
   readonly identity: () => Promise<TransportIdentity>;
@@ -98,6 +100,8 @@ class Dialed implements Connection {
   #peer: Peer | undefined;
   #ended: unknown;
   #over = false;
+  #channels = 0;
+  readonly #waiting: (() => void)[] = [];
 
   constructor(client: QUICClient, socket: GuardedSocket, where: string, limits: TransportLimits) {
     this.#client = client;
@@ -138,19 +142,47 @@ class Dialed implements Connection {
     }
   }
 
+  /** Waits while as many channels are open as the other side takes well. */
   async open(): Promise<FrameChannel> {
-    if (this.#over) throw this.#endError();
+    while (this.#channels >= this.#limits.maxChannels / 2 && !this.#over) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+    // From here on it counts, so that as many wait for room as there will be.
+    this.#channels += 1;
     try {
+      const untilMs = Date.now() + this.#limits.sendMs;
+      while (!this.#hasRoom()) {
+        if (Date.now() > untilMs) {
+          throw new OperationError(`${this.#where} takes no more requests at once`);
+        }
+        await new Promise((resolve) => setTimeout(resolve, roomPollMs));
+      }
       const stream = this.#client.connection.newStream();
-      const channel = channelOn(stream, this.#limits, { usedBytes: 0 }, () => undefined);
+      const over = (): void => this.#leaveRoom();
+      const channel = channelOn(stream, this.#limits, { usedBytes: 0 }, over);
       return new DialedChannel(channel, () => (this.#over ? this.#endError() : undefined));
     } catch (error) {
-      if (error instanceof errors.ErrorQUICStreamLimit) {
-        throw new OperationError(`${this.#where} takes no more requests at once`, { cause: error });
-      }
+      this.#leaveRoom();
       if (error instanceof errors.ErrorQUIC) throw this.#endError(error);
       throw error;
     }
+  }
+
+  /**
+   * Whether the other side takes another stream (RFC 9000, 4.6). The library must not be asked for one
+   * before: a stream that it could not open is one that it can never open.
+   */
+  #hasRoom(): boolean {
+    if (this.#over) throw this.#endError();
+    const { conn } = this.#client.connection as unknown as {
+      readonly conn: { peerStreamsLeftBidi(): number };
+    };
+    return conn.peerStreamsLeftBidi() > 0;
+  }
+
+  #leaveRoom(): void {
+    this.#channels -= 1;
+    this.#waiting.shift()?.();
   }
 
   async close(): Promise<void> {
@@ -164,6 +196,7 @@ class Dialed implements Connection {
   }
 
   async #release(): Promise<void> {
+    for (const wake of this.#waiting.splice(0)) wake();
     try {
       await this.#socket.stop({ force: true });
     } catch (error) {

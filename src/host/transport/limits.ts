@@ -24,7 +24,7 @@ export interface TransportLimits {
 export const defaultTransportLimits: TransportLimits = {
   maxConnections: 256,
   maxHandshakesPerAddress: 32,
-  maxChannels: 32,
+  maxChannels: 64,
   maxFrameBytes: 16 * 1024 * 1024,
   maxPendingBytes: 128 * 1024 * 1024,
   handshakeMs: 10_000,
