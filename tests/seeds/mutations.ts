@@ -22,12 +22,6 @@ export const mutations: readonly Mutation[] = [
       "  if (living === undefined) {\n    context.onProgress(`${formatInstance(address)}: adopting",
   },
   {
-    name: "an interrupted stop is not finished",
-    file: "node/actions/settle.ts",
-    find: '    case "stop":\n      await stopInstance(context, address);\n      return;',
-    replace: '    case "stop":\n      break;',
-  },
-  {
     name: "what a document does not name is removed although a tenant is pinned",
     file: "planner/plan-document.ts",
     find: "    if (tenant.pinned) {",
@@ -46,22 +40,10 @@ export const mutations: readonly Mutation[] = [
     replace: "if (named.has(tenant.tenant_id)) continue;",
   },
   {
-    name: "an image is taken back when its instances are well",
-    file: "planner/plan-rollout.ts",
-    find: 'state.vmm.revision !== current || health === "healthy") {',
-    replace: "state.vmm.revision !== current) {",
-  },
-  {
     name: "an image that is no good is never taken back",
     file: "planner/plan-rollout.ts",
     find: "if (failing !== undefined && !isProven) {",
     replace: "if (failing !== undefined && !isProven && planning.input.nowMs < 0) {",
-  },
-  {
-    name: "an image that is taken back takes the place of a newer one",
-    file: "node/actions/build.ts",
-    find: "if (inPlaceOf !== undefined && pool.revisions[0] !== inPlaceOf) return;",
-    replace: "",
   },
   {
     name: "other resources are no reason to exchange an instance",
@@ -76,21 +58,39 @@ export const mutations: readonly Mutation[] = [
     replace: "  if (tenant.destroying) return noChanges;",
   },
   {
-    name: "a tenant is planned without a look at who starts elsewhere",
-    file: "node/desired/reconciler.ts",
-    find: "startingElsewhereVcpus };",
-    replace: "startingElsewhereVcpus: 0 * startingElsewhereVcpus };",
-  },
-  {
     name: "the drives of an instance that failed are left",
     file: "node/actions/fail.ts",
     find: "  await context.drives.release(address);",
     replace: "",
   },
   {
-    name: "the network keeps the port of an instance that stopped",
-    file: "node/actions/stop.ts",
-    find: "  await applyNetworks(context);\n",
+    name: "the drives of an instance that is destroyed are left",
+    file: "node/actions/destroy.ts",
+    find: "  await context.drives.release(address);\n",
+    replace: "",
+  },
+  {
+    name: "what a document changes of a pool is not noticed",
+    file: "planner/plan-document.ts",
+    find: "if (differingFields(pool, wanted).length === 0) continue;",
+    replace: "if (differingFields(pool, wanted).length >= 0) continue;",
+  },
+  {
+    name: "another flake is no reason for another image",
+    file: "planner/plan-pool.ts",
+    find: "return built_from.flake_ref !== flake_ref || built_from.profile !== profile;",
+    replace: "return built_from.profile !== profile;",
+  },
+  {
+    name: "an operator's override never ends",
+    file: "domain/management.ts",
+    find: "Date.parse(override_until) > nowMs;",
+    replace: "Date.parse(override_until) > 0 * nowMs;",
+  },
+  {
+    name: "the VMM of an instance that failed is left",
+    file: "node/actions/fail.ts",
+    find: "  await endVmm(context, address, 0);\n",
     replace: "",
   },
 ];

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { parsePoolId, parseTenantId } from "../../src/domain/ids.ts";
+import { addressOf, vmmOf } from "../../src/domain/instance.ts";
+import { settleInstance } from "../../src/node/actions/settle.ts";
 import { NodeOperations } from "../../src/node/operations.ts";
 import type { ReconcileResult } from "../../src/node/reconcile.ts";
 import {
@@ -14,7 +16,7 @@ import {
   writtenTenant,
 } from "../builders/documents.ts";
 import { secretsHash } from "../../src/protocol/secrets-hash.ts";
-import { FakeHost, imageOfFlake } from "../fakes/fake-host.ts";
+import { CrashError, FakeHost, imageOfFlake } from "../fakes/fake-host.ts";
 import { auditEvents } from "./audit-events.ts";
 import { assertAuditWhole, assertConverged, assertNothingLeaked } from "./checkers.ts";
 import { helloPool } from "./hello-pool.ts";
@@ -414,6 +416,23 @@ describe("a rolling update", () => {
     const pinned = acmeWeb(pool, { pinned: true });
     await reconcile(host, pinned);
     assert.deepEqual(revisions(host), [imageA, imageA]);
+  });
+
+  test("knows what a VMM runs whose start was interrupted, whatever became current since", async () => {
+    const host = new FakeHost();
+    host.fault = (call) => (call === "vmm.start" ? "crash-after" : "none");
+    const document = acmeWeb({ ...quick, ...counts(1), flake_ref: "path:/a" });
+    await assert.rejects(reconcile(host, document), CrashError);
+    host.fault = () => "none";
+    const [pool] = host.records().tenants[0]?.pools ?? [];
+    assert.ok(pool);
+    host.putPool({ ...pool, revisions: [imageB, imageA] });
+    const [instance] = host.records().tenants[0]?.instances ?? [];
+    assert.ok(instance);
+    await settleInstance(host.context(), addressOf(instance));
+    const adopted = host.records().tenants[0]?.instances[0];
+    assert.ok(adopted);
+    assert.equal(vmmOf(adopted)?.revision, imageA);
   });
 
   test("whose build fails leaves what runs in place", async () => {

@@ -1,5 +1,6 @@
 import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
 import { type Instance, vmmOf } from "../../domain/instance.ts";
+import type { Pool } from "../../domain/pool.ts";
 import type { VmmProcess } from "../../ports/vmm.ts";
 import type { NodeContext } from "../context.ts";
 import { applyNetworks } from "../networks.ts";
@@ -35,7 +36,7 @@ export async function settleInstance(
       await stopInstance(context, address);
       return;
     case "start":
-      await settleStart(context, instance, address, only, pool.revisions[0] ?? "");
+      await settleStart(context, instance, address, only, bootedFrom(instance, pool));
       return;
     case "warm":
       if (only === undefined) break;
@@ -49,6 +50,11 @@ export async function settleInstance(
       break;
   }
   await matchVmm(context, instance, address, only);
+}
+
+/** What the VMM of an interrupted start runs: another image may have become current since. */
+function bootedFrom({ booted_revision }: Instance, { revisions }: Pool): string {
+  return booted_revision ?? revisions[0] ?? "";
 }
 
 async function settleStart(
