@@ -12,7 +12,6 @@ import { settleInstance } from "./actions/settle.ts";
 import { startInstance, vmmProcessOf } from "./actions/start.ts";
 import { stopInstance } from "./actions/stop.ts";
 import type { NodeContext } from "./context.ts";
-import { applyNetworks } from "./networks.ts";
 import { type ManualOverride, loadInstance, saveOverride } from "./records.ts";
 import { refuseExcess } from "./refuse.ts";
 
@@ -29,8 +28,6 @@ export async function operatorStart(context: NodeContext, address: InstanceAddre
         hint: `let it run with: mvm instance wake ${formatInstance(address)}`,
       });
     }
-    // A first start may be the tenant's first need of its network.
-    await applyNetworks(context);
     await refuse(context, address, "instance start", usage.takeStart(pool, false));
     await startInstance(context, address, false, override);
   });
