@@ -29,7 +29,7 @@ export function agentSocketPath(roots: Roots): string {
 export async function composeAgent(parts: HostParts, options: AgentServeOptions): Promise<void> {
   const { roots, out, version, signal } = parts;
   // The engine is not interrupted when the daemon is told to end: what runs goes on to its end.
-  const engine = { ...parts, signal: new AbortController().signal };
+  const engine = { ...parts, signal: new AbortController().signal, servesNetwork: true };
   const { hostdSocket } = options;
   const context =
     hostdSocket === undefined

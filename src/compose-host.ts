@@ -20,7 +20,7 @@ export async function composeHost(parts: HostParts, hostdSocket?: string): Promi
     hostdSocket === undefined
       ? composeContext(parts)
       : await composeThroughHostd(parts, hostdSocket);
-  const { store, vmm, network, builder, locks, clock, onProgress } = context;
+  const { store, vmm, network, builder, locks, clock, production, onProgress } = context;
   return new LinuxHostSetup({
     roots,
     store,
@@ -33,6 +33,7 @@ export async function composeHost(parts: HostParts, hostdSocket?: string): Promi
     version,
     builderUid: vmUids.builder,
     clock,
+    production,
     onProgress,
     inventory:
       hostdSocket === undefined

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { type HostParts, crashAt } from "./compose-node.ts";
 import { appliedNetworksPath, localPorts } from "./compose-privileged.ts";
 import { HostLacksError } from "./domain/errors.ts";
+import { requireKept } from "./domain/production.ts";
 import { acquireFileLock } from "./host/file-lock.ts";
 import { requireFlake } from "./host/hostd/allowed-flakes.ts";
 import { HostdListener } from "./host/hostd/listener.ts";
@@ -10,8 +11,11 @@ import { hostdSocketPath, prepareRunFolder } from "./host/hostd/run-folder.ts";
 import { AppliedNetworks } from "./host/net/applied-networks.ts";
 import { instanceRunRoot } from "./host/roots.ts";
 import { LocalInventory } from "./host/setup/local-inventory.ts";
+import { LinuxProduction } from "./host/setup/linux-production.ts";
+import { isProduction } from "./host/setup/production.ts";
 import { stateOwner } from "./host/state-owner.ts";
 import { peerCredentials } from "./host/syscalls.ts";
+import { systemClock } from "./host/system-clock.ts";
 import { vmUids } from "./host/vmm/uids.ts";
 import { CrashPoints } from "./node/crash-points.ts";
 import { hostdHandlers } from "./node/hostd/handlers.ts";
@@ -62,6 +66,7 @@ function handlersOf(parts: HostParts): ReturnType<typeof hostdHandlers> {
   const turns = new Turns();
   const points = new CrashPoints(crashAt(process.env["MVM_CRASH_AT"], out));
   const ports = localPorts(parts, (_what, work) => turns.of(networkTurn, work), points);
+  const production = new LinuxProduction({ roots, capabilities: ports.vmm.capabilities });
   const applied = new AppliedNetworks(appliedNetworksPath(parts));
   return hostdHandlers({
     ...ports,
@@ -69,6 +74,10 @@ function handlersOf(parts: HostParts): ReturnType<typeof hostdHandlers> {
     inventory: new LocalInventory(roots, ports.vmm),
     applied: () => applied.load(),
     requireFlake: (flakeRef) => requireFlake(roots, flakeRef),
+    requirePromises: async () => {
+      if (!isProduction(roots.configDir, process.env)) return;
+      requireKept(await production.look(), systemClock.nowMs());
+    },
     guestTurn: async (process, waitMs, unwanted) => {
       const held = await ports.meeting.turn(process, waitMs, unwanted);
       return () => held.release();

@@ -8,7 +8,8 @@ import { AuditLog } from "./host/audit/audit-log.ts";
 import { NodeSigner } from "./host/audit/node-signer.ts";
 import { HostGuestLink } from "./host/guest-link.ts";
 import { type Roots, instanceRunRoot } from "./host/roots.ts";
-import { isProduction, unkeptPromises } from "./host/setup/production.ts";
+import { LinuxProduction } from "./host/setup/linux-production.ts";
+import { isProduction } from "./host/setup/production.ts";
 import { FileDesiredStore } from "./host/store/file-desired-store.ts";
 import { FileDiskReserve } from "./host/store/file-disk-reserve.ts";
 import { FileLocks } from "./host/store/file-locks.ts";
@@ -33,6 +34,8 @@ export interface HostParts {
   readonly version: string;
   readonly out: Output;
   readonly signal: AbortSignal;
+  /** Whether this process answers others than its operator, as the daemon does. */
+  readonly servesNetwork?: boolean;
 }
 
 /** The node's engine on this Linux host: all of it in this process, or through hostd where `hostdSocket` names one. */
@@ -67,21 +70,19 @@ function locksOf({ roots, signal }: HostParts): Locks {
 }
 
 function contextOf(
-  { roots, out, signal }: HostParts,
+  { roots, out, signal, servesNetwork }: HostParts,
   locks: Locks,
   points: CrashPoints,
   ports: PrivilegedPorts,
 ): NodeContext {
-  const production = isProduction(roots.configDir, process.env);
-  const { folders, netIds, meeting, isSplit, ...others } = ports;
+  const { folders, netIds, meeting, ...others } = ports;
   return {
     settings: {
       vmUidBase: vmUids.first,
       instanceRunRoot: instanceRunRoot(roots),
       bootTimeoutMs,
       buildTimeoutMs,
-      production,
-      unkeptPromises: production ? unkeptPromises(isSplit) : [],
+      production: isProduction(roots.configDir, process.env),
       startingVcpus: availableParallelism(),
       parallelActions: availableParallelism(),
     },
@@ -99,6 +100,11 @@ function contextOf(
       }),
     ),
     reserve: new FileDiskReserve(roots),
+    production: new LinuxProduction({
+      roots,
+      capabilities: ports.vmm.capabilities,
+      servesNetwork: servesNetwork ?? false,
+    }),
     locks,
     clock: systemClock,
     newInstanceId: () => parseInstanceId(`i-${randomBytes(4).toString("hex")}`),

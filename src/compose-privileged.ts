@@ -31,8 +31,6 @@ import type { Vmm } from "./ports/vmm.ts";
 
 /** The ports that need root: in this process, or through hostd. The engine cannot tell. */
 export interface PrivilegedPorts {
-  /** Whether another process has the privileges. */
-  readonly isSplit: boolean;
   readonly vmm: Vmm;
   readonly meeting: GuestMeeting;
   readonly drives: Drives;
@@ -62,7 +60,6 @@ export function localPorts(
   const exec = new HostExec();
   const vmm = points.vmm(new QemuVmm(() => requirePlatform(roots.stateDir), hostScope()));
   return {
-    isSplit: false,
     vmm,
     meeting: inRunFolder,
     drives: points.drives(new HostDrives(roots, exec)),

@@ -32,7 +32,6 @@ export async function remotePorts(
   const hostd = new HostdClient({ path: socket, peerOf: peerCredentials });
   const { capabilities } = await hostd.call("Describe", {});
   return {
-    isSplit: true,
     vmm: points.vmm(new RemoteVmm(hostd, capabilities, instanceRunRoot(roots))),
     meeting: remoteMeeting(hostd, roots),
     drives: points.drives(new RemoteDrives(hostd, roots)),

@@ -1,6 +1,7 @@
 import type { RefusalReason } from "./desired-refusal.ts";
 import type { TenantId } from "./ids.ts";
 import type { InstanceStatus } from "./lifecycle.ts";
+import type { PromiseName } from "./production.ts";
 import type { QuotaExcess } from "./quota.ts";
 import type { Role } from "./roles.ts";
 
@@ -80,6 +81,25 @@ export type AuditEvent =
   | (Of<"RevocationsInstalled"> & { readonly by_peer: string; readonly revoked: number })
   | (Of<"QuotaRefused"> & QuotaExcess & { readonly command: string })
   | (Of<"Refused"> & { readonly command: string; readonly cause: string })
+  /** A daemon of production started: what it enforces, what is waived, and what is in the way of every start. */
+  | (Of<"ProductionStarted"> & {
+      readonly enforced: readonly PromiseName[];
+      readonly waived: readonly PromiseName[];
+      readonly lacking: readonly PromiseName[];
+      readonly waivers_problem: string | null;
+    })
+  /** Written at each start of a daemon for each waiver that holds. */
+  | (Of<"PromiseWaived"> & {
+      readonly promise: PromiseName;
+      readonly reason: string;
+      readonly until: string;
+    })
+  /** In production, while promises are not kept. */
+  | (Of<"StartRefused"> & {
+      readonly promises: readonly PromiseName[];
+      readonly command: string;
+      readonly cause: string;
+    })
   | (Of<"SecretsSet"> & { readonly names: readonly string[] })
   | (Of<"SecretsGenerated"> & { readonly names: readonly string[] })
   /** A key was put in place by hand, by what can be said of it. */

@@ -12,6 +12,7 @@ import type { Logs } from "../ports/logs.ts";
 import type { Locks } from "../ports/locks.ts";
 import type { Meters } from "../ports/meters.ts";
 import type { Network } from "../ports/network.ts";
+import type { Production } from "../ports/production.ts";
 import type { SecretStore } from "../ports/secret-store.ts";
 import type { Store } from "../ports/store.ts";
 import type { TenantKeys } from "../ports/tenant-keys.ts";
@@ -31,8 +32,6 @@ export interface NodeSettings {
   readonly buildTimeoutMs: number;
   /** MVM_PRODUCTION=1: what is promised and not in place is refused. */
   readonly production: boolean;
-  /** What production promises and this node cannot keep: while there is one, nothing starts. Empty in development. */
-  readonly unkeptPromises: readonly string[];
 }
 
 /** All that the node's engine works with. It cannot tell a real host from a simulated one. */
@@ -52,6 +51,8 @@ export interface NodeContext {
   readonly guestLink: GuestLink;
   readonly logs: Logs;
   readonly meters: Meters;
+  /** What this host keeps of production's promises; asked before each start, in production alone. */
+  readonly production: Production;
   readonly locks: Locks;
   readonly clock: Clock;
   readonly newInstanceId: () => InstanceId;

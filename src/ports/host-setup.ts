@@ -1,3 +1,5 @@
+import type { ProductionView } from "../domain/production.ts";
+
 /** How this host stands in one respect. */
 export interface Finding {
   readonly feature: string;
@@ -25,7 +27,7 @@ export interface Leak {
 }
 
 /** What a node is and has. */
-export interface NodeInfo {
+export interface NodeInfo extends ProductionView {
   readonly node_id: string | null;
   readonly version: string;
   readonly architecture: string;
@@ -38,10 +40,6 @@ export interface NodeInfo {
   readonly cgroup_v2: boolean;
   /** Whether VMMs run in a jail. */
   readonly jailer: boolean;
-  /** A node of production: what is promised and not in place is refused. */
-  readonly production: boolean;
-  /** Promises of production that the operator waived on this host. */
-  readonly waivers: readonly string[];
   /** Who vouches for this machine's hardware and boot; `none` says that nobody does. */
   readonly attestation: string;
   readonly certificate_expires_at: string | null;

@@ -93,10 +93,10 @@ describe("adding a host to a fleet", { skip }, () => {
     }
     const { exitCode, stdout, stderr } = await addHost("--production");
     assert.equal(exitCode, 0, stderr);
-    assert.match(stdout, /NOT ENFORCED by this version: jail/);
+    assert.match(stdout, /enforced: signature: [^]*NOT ENFORCED: runtime-isolation: /);
     const production = (await findings()).get("production");
     assert.equal(production?.status, "missing");
-    assert.match(production.detail, /no instance starts.*jail/);
+    assert.match(production.detail, /no microVM starts: this node lacks .*runtime-isolation/);
     // A record that cannot be read is not taken for a development node.
     await mkdir(roots.configDir, { recursive: true });
     await writeFile(join(roots.configDir, "node.json"), "{");

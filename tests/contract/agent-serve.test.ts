@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
@@ -263,6 +263,43 @@ suite("mvm agent serve", { timeout: 240_000, skip: isRoot ? false : "mvm needs r
     await stat(path("run", "agent.sock"));
     await start();
     ok("coordinator", "status", "--node", node());
+  });
+
+  test("in production says what it enforces, shows waivers everywhere, and answers though it lacks a promise", async () => {
+    await stop("SIGTERM");
+    const waivers = [
+      "[[waive]]",
+      'promise = "cgroup-v2"',
+      'reason = "an old host"',
+      "until = 2999-01-01T00:00:00Z",
+    ];
+    await writeFile(path("etc", "waivers.toml"), waivers.join("\n"), { mode: 0o644 });
+    await chmod(path("etc"), 0o755);
+    try {
+      await start({ MVM_PRODUCTION: "1" });
+      assert.match(log, /enforced: signature: /);
+      assert.match(log, /WAIVED: cgroup-v2: .*an old host/);
+      assert.match(log, /NOT ENFORCED: runtime-isolation: /);
+      assert.match(log, /NOT ENFORCED: privilege-separation: the daemon has privileges/);
+      assert.match(log, /no microVM starts on this node while it lacks .*runtime-isolation/);
+      const status = ok("coordinator", "status", "--node", node());
+      assert.match(status, /Production: +yes/);
+      assert.match(status, /Waived: +cgroup-v2 until 2999-01-01T00:00:00\.000Z: an old host/);
+      assert.match(status, /Lacks: .*runtime-isolation/);
+      const { text } = await scrape("metrics");
+      assert.match(text, /^mvm_production 1$/m);
+      assert.match(text, /^mvm_waiver\{promise="cgroup-v2"\} 1$/m);
+      assert.match(text, /^mvm_promise_lacking\{promise="runtime-isolation"\} 1$/m);
+      const listed = await readFile(join(projectDir, "docs", "metrics.md"), "utf8");
+      assert.ok(listed.includes("`mvm_promise_lacking`"));
+      const audit = await readFile(path("state", "audit", "audit.log"), "utf8");
+      assert.match(audit, /"ProductionStarted".*"waived":\["cgroup-v2"\]/);
+      assert.match(audit, /"PromiseWaived".*an old host/);
+    } finally {
+      await stop("SIGTERM");
+      await rm(path("etc", "waivers.toml"));
+      await start();
+    }
   });
 
   test("tells systemd that it is ready, alive and stopping", async () => {

@@ -1,10 +1,12 @@
 import { PassThrough } from "node:stream";
 import { NotFoundError, OperationError } from "../../src/domain/errors.ts";
+import { productionFindings } from "../builders/production-findings.ts";
 import { aRevision } from "../builders/records.ts";
 import type { AuditLogName } from "../../src/domain/audit.ts";
 import { formatPool, parseInstanceId } from "../../src/domain/ids.ts";
 import type { Instance } from "../../src/domain/instance.ts";
 import type { Pool } from "../../src/domain/pool.ts";
+import type { ProductionFindings, PromiseName, Waiver } from "../../src/domain/production.ts";
 import type { Revision } from "../../src/domain/revision.ts";
 import type { Tenant } from "../../src/domain/tenant.ts";
 import type { AuditDisk } from "../../src/host/audit/audit-disk.ts";
@@ -78,8 +80,11 @@ export class FakeHost {
   readonly tampered: Set<string> = new Set();
   /** Whether MVM_PRODUCTION=1 is set. */
   production = false;
-  /** What production promises and this host cannot keep. */
-  unkeptPromises: readonly string[] = [];
+  /** What production promises and this host does not keep, with what was found. */
+  readonly unkept: Map<PromiseName, string> = new Map();
+  /** What the operator waived, ended waivers too. */
+  waivers: readonly Waiver[] = [];
+  waiversProblem: string | null = null;
   /** Instances whose guest never becomes healthy or never answers. */
   readonly deafGuests: Set<string> = new Set();
   /** Images whose services never become healthy. */
@@ -172,7 +177,6 @@ export class FakeHost {
         parallelActions: 2,
         buildTimeoutMs: 60_000,
         production: this.production,
-        unkeptPromises: this.unkeptPromises,
       },
       store: {
         load: port("store.load", () => this.records()),
@@ -344,6 +348,7 @@ export class FakeHost {
           return open(vmm, timeoutMs, aborted);
         },
       },
+      production: { look: port("production.look", () => this.#productionFindings()) },
       logs: { console: port("logs.console", () => ["last words"]) },
       meters: {
         process: async ({ pid }) => {
@@ -392,6 +397,11 @@ export class FakeHost {
       signal,
     };
     return context;
+  }
+
+  #productionFindings(): ProductionFindings {
+    const { unkept, waivers, waiversProblem } = this;
+    return productionFindings(unkept, { waivers, waiversProblem });
   }
 
   async #call<T>(process: { dead: boolean }, name: string, work: () => T): Promise<T> {

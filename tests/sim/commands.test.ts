@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ConflictError, HostLacksError, OperationError } from "../../src/domain/errors.ts";
+import { ConflictError, OperationError } from "../../src/domain/errors.ts";
 import { parsePoolId, parseTenantId } from "../../src/domain/ids.ts";
 import { addressOf } from "../../src/domain/instance.ts";
 import { findTemplate } from "../../src/domain/templates.ts";
@@ -121,19 +121,6 @@ test("the net id of a tenant whose record cannot be read is given to nobody", as
   assert.equal((await createTenant(node, { tenant: other })).net_id, 2);
   const third = parseTenantId("third");
   assert.equal((await createTenant(node, { tenant: third, netId: 9 })).net_id, 9);
-});
-
-test("in production nothing starts while a promise cannot be kept, and it is named", async () => {
-  const host = await deployed();
-  host.unkeptPromises = ["jail: none yet"];
-  const stopped = withStatus(host, "running");
-  await operatorStop(host.context(), addressOf(stopped));
-  await assert.rejects(operatorStart(host.context(), addressOf(stopped)), (error) => {
-    assert.ok(error instanceof HostLacksError);
-    assert.match(error.message, /jail: none yet/);
-    return true;
-  });
-  assertNothingLeaked(host, "production");
 });
 
 test("a guest whose agent never answers is failed with its cause, and nothing of it is left", async () => {

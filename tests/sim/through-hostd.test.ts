@@ -56,6 +56,7 @@ async function hostdOn(host: FakeHost): Promise<HostdLink> {
       folders: { make: async () => undefined, remove: async () => undefined },
       netIds: { use: async () => new Set<number>() },
       requireFlake: async () => undefined,
+      requirePromises: async () => undefined,
       guestTurn: async () => async () => undefined,
       turns: new Turns(),
     }),

@@ -3,6 +3,8 @@ import type { Finding } from "../../ports/host-setup.ts";
 import { isErrno, readFileIfAny } from "../files.ts";
 import type { Roots } from "../roots.ts";
 import { stateOwner } from "../state-owner.ts";
+import { hasCgroupControllers } from "./cgroups.ts";
+import { coresGoToDisk } from "./core-dumps.ts";
 
 // How a host stands in what mvm only looks at.
 
@@ -18,16 +20,16 @@ export async function swapFinding(): Promise<Finding> {
       };
 }
 
-/** Core dumps of programs that mvm does not start itself, such as tools it runs, may go where nobody looks. */
 export async function coreDumpFinding(): Promise<Finding> {
   const feature = "core dumps";
-  const pattern = ((await readFileIfAny("/proc/sys/kernel/core_pattern")) ?? "").trim();
-  return {
-    feature,
-    status: "ok",
-    detail: `VMMs and mvm write none, whatever core_pattern says (${pattern})`,
-    fix: "",
-  };
+  return (await coresGoToDisk("/"))
+    ? {
+        feature,
+        status: "warning",
+        detail: "VMMs write none; what mvm holds in memory may be written when it crashes",
+        fix: "start it by bin/mvm, and: sysctl -w kernel.core_pattern=core",
+      }
+    : { feature, status: "ok", detail: "VMMs and mvm write none", fix: "" };
 }
 
 export async function deviceFinding(
@@ -46,7 +48,7 @@ export async function deviceFinding(
 }
 
 export async function cgroupFinding(): Promise<Finding> {
-  return (await hasCgroupV2())
+  return (await hasCgroupControllers("/", ["memory"]))
     ? { feature: "cgroup v2", status: "ok", detail: "memory and cpu controllers", fix: "" }
     : {
         feature: "cgroup v2",
@@ -54,11 +56,6 @@ export async function cgroupFinding(): Promise<Finding> {
         detail: "no memory controller: guests are bounded by QEMU alone",
         fix: "boot with systemd.unified_cgroup_hierarchy=1",
       };
-}
-
-export async function hasCgroupV2(): Promise<boolean> {
-  const controllers = await readFileIfAny("/sys/fs/cgroup/cgroup.controllers");
-  return controllers?.split(/\s/).includes("memory") ?? false;
 }
 
 /** Whether agentd has a user of its own. */

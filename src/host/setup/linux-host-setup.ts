@@ -3,12 +3,18 @@ import { arch, availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { HostLacksError } from "../../domain/errors.ts";
 import type { AttestationProvider } from "../../ports/attestation.ts";
+import {
+  describeStandings,
+  developmentView,
+  judgePromises,
+  viewProduction,
+} from "../../domain/production.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Exec } from "../../ports/exec.ts";
 import type { Finding, HostSetup, Leak, NodeInfo, PrepareOptions } from "../../ports/host-setup.ts";
 import type { Locks } from "../../ports/locks.ts";
+import type { Production } from "../../ports/production.ts";
 import { isErrno, readFileIfAny } from "../files.ts";
-import { stateOwner } from "../state-owner.ts";
 import { payloadStatus, preparePayloads } from "../payloads/prepare.ts";
 import { qemuProgram } from "../vmm/qemu/command-line.ts";
 import { probePlatform } from "../vmm/qemu/probe.ts";
@@ -23,19 +29,14 @@ import {
   cgroupFinding,
   coreDumpFinding,
   deviceFinding,
-  hasCgroupV2,
   privilegeFinding,
   swapFinding,
 } from "./host-findings.ts";
 import { type LeakScan, findLeaks } from "./leaks.ts";
 import { readPlatformIfWhole, writePlatform } from "./platform-file.ts";
-import {
-  isProduction,
-  plainSwap,
-  recordProduction,
-  requireProduction,
-  unkeptPromises,
-} from "./production.ts";
+import { isProduction, plainSwap, recordProduction, requireProduction } from "./production.ts";
+import { hasCgroupControllers } from "./cgroups.ts";
+import { productionFindings } from "./production-findings.ts";
 import { requireSupportedHost, type HostFacts } from "./supported-host.ts";
 import { listTrustedKeys, trustKey } from "./trusted-keys.ts";
 import { installPackages, missingPackages, systemPackages } from "./system-packages.ts";
@@ -47,6 +48,7 @@ export interface LinuxHostSetupOptions extends LeakScan {
   readonly exec: Exec;
   readonly clock: Clock;
   readonly locks: Locks;
+  readonly production: Production;
   readonly projectDir: string;
   readonly version: string;
   readonly builderUid: number;
@@ -98,7 +100,11 @@ export class LinuxHostSetup implements HostSetup {
       if (options.production) {
         await recordProduction(roots.configDir);
         done.push("recorded: a node of production");
-        done.push(...this.#unkept().map((promise) => `NOT ENFORCED by this version: ${promise}`));
+        const findings = await this.#options.production.look();
+        done.push(...describeStandings(judgePromises(findings, clock.nowMs())));
+        if (findings.waiversProblem !== null) {
+          done.push(`NO WAIVER HOLDS: ${findings.waiversProblem}`);
+        }
       }
       return done;
     });
@@ -112,11 +118,15 @@ export class LinuxHostSetup implements HostSetup {
     }
     if (!production) return;
     const { keys } = await listTrustedKeys(roots.configDir);
+    const findings = await this.#options.production.look();
+    const swap = judgePromises(findings, clock.nowMs()).find(
+      ({ promise }) => promise === "no-plain-swap",
+    );
     requireProduction({
       hasAuthority:
         caCertificate !== undefined || (await readAuthority(roots.stateDir)) === "external",
       trustedKeys: keys + (signingKey === undefined ? 0 : 1),
-      plainSwap: plainSwap((await readFileIfAny("/proc/swaps")) ?? ""),
+      plainSwap: swap?.state === "lacking" ? await plainSwap("/") : [],
     });
   }
 
@@ -182,7 +192,7 @@ export class LinuxHostSetup implements HostSetup {
         detail: "this version runs microVMs under QEMU only",
         fix: "none yet",
       },
-      await this.#production(),
+      ...(await this.#production()),
     );
     return findings;
   }
@@ -206,11 +216,12 @@ export class LinuxHostSetup implements HostSetup {
       vmm_version: platform?.qemuVersion ?? null,
       accelerator: platform?.accelerator ?? null,
       kvm: platform?.accelerator === "kvm",
-      cgroup_v2: await hasCgroupV2(),
-      jailer: false,
-      production: isProduction(roots.configDir, process.env),
-      waivers: [],
+      cgroup_v2: await hasCgroupControllers("/", ["memory"]),
+      jailer: this.#options.vmm.capabilities.jail,
       attestation: this.#options.attestation.name,
+      ...(isProduction(roots.configDir, process.env)
+        ? viewProduction(await this.#options.production.look(), this.#options.clock.nowMs())
+        : developmentView),
       certificate_expires_at:
         expiresAtMs === undefined ? null : new Date(expiresAtMs).toISOString(),
       prepared: platform !== undefined && payloads.every(({ present }) => present),
@@ -269,10 +280,6 @@ export class LinuxHostSetup implements HostSetup {
       : { feature, status: "missing", detail: `ended ${detail}`, fix: "mvm add host" };
   }
 
-  #unkept(): readonly string[] {
-    return unkeptPromises(stateOwner(this.#options.roots) !== undefined);
-  }
-
   async #authority(): Promise<Finding> {
     const feature = "certificate authority";
     switch (await readAuthority(this.#options.roots.stateDir)) {
@@ -307,20 +314,11 @@ export class LinuxHostSetup implements HostSetup {
         };
   }
 
-  async #production(): Promise<Finding> {
-    const feature = "production";
+  async #production(): Promise<Finding[]> {
     if (!isProduction(this.#options.roots.configDir, process.env)) {
-      const detail = "a development node";
-      return { feature, status: "ok", detail, fix: "" };
+      return [{ feature: "production", status: "ok", detail: "a development node", fix: "" }];
     }
-    return {
-      feature,
-      status: "missing",
-      detail: `no instance starts: this version cannot keep ${this.#unkept()
-        .map((promise) => promise.split(":")[0])
-        .join(", ")}`,
-      fix: "none yet; see docs/limits.md",
-    };
+    return productionFindings(await this.#options.production.look(), this.#options.clock.nowMs());
   }
 
   async #freeDisk(): Promise<Finding> {

@@ -3,20 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod/mini";
 import { HostLacksError, OperationError, UsageError } from "../../domain/errors.ts";
-import { writeFileAtomic } from "../files.ts";
-
-/** What production promises and this version cannot keep on any host. A node of production starts no instance until they are built. */
-const unbuiltPromises: readonly string[] = [
-  "jail: a VMM runs in a chroot and namespaces of its own, with cgroup limits",
-  "signed intent: only desired state that a coordinator signed is accepted",
-  "encryption: snapshots always, and data disks where the host has device-mapper",
-];
-const splitPromise = "privilege separation: agentd without capabilities, hostd with few";
-
-/** What production promises and this node cannot keep; `isSplit` says whether agentd and hostd are two. */
-export function unkeptPromises(isSplit: boolean): readonly string[] {
-  return isSplit ? unbuiltPromises : [...unbuiltPromises, splitPromise];
-}
+import { readFileIfAny, writeFileAtomic } from "../files.ts";
 
 const recordSchema = z.strictObject({
   schema_version: z.literal(1),
@@ -27,7 +14,7 @@ const recordSchema = z.strictObject({
 export interface ProductionFacts {
   readonly hasAuthority: boolean;
   readonly trustedKeys: number;
-  /** Swap areas that are not encrypted, by device. */
+  /** Swap areas that are not encrypted, by device; none where the operator waived that promise. */
   readonly plainSwap: readonly string[];
 }
 
@@ -46,7 +33,9 @@ export function requireProduction(facts: ProductionFacts): void {
   if (facts.plainSwap.length > 0) {
     throw new HostLacksError(
       `production refuses plain swap, since memory holds secrets: ${facts.plainSwap.join(", ")}`,
-      { hint: "swapoff -a, and take it out of /etc/fstab" },
+      {
+        hint: "swapoff -a, and take it out of /etc/fstab; or waive no-plain-swap (docs/production.md)",
+      },
     );
   }
 }
@@ -78,9 +67,9 @@ export function isProduction(
   }
 }
 
-/** Swap in use that is neither in memory nor on a dm-crypt device, from the text of /proc/swaps. */
-export function plainSwap(swaps: string): string[] {
-  return swaps
+/** Swap in use that is neither in memory nor on a dm-crypt device, by device; see proc_swaps(5). `kernelRoot` is `/` but in tests. */
+export async function plainSwap(kernelRoot: string): Promise<string[]> {
+  return ((await readFileIfAny(join(kernelRoot, "proc/swaps"))) ?? "")
     .trim()
     .split("\n")
     .slice(1)

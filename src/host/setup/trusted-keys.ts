@@ -42,6 +42,12 @@ export async function readTrustedKeys(configDir: string): Promise<Buffer[]> {
   return (await parseKeys(configDir)).keys;
 }
 
+/** The folder of the keys and each file of one: who can write them decides who is believed. */
+export async function trustedKeyPaths(configDir: string): Promise<string[]> {
+  const folder = trustedKeysFolder(configDir);
+  return [folder, ...(await readKeys(folder)).map(({ path }) => path)];
+}
+
 async function parseKeys(configDir: string): Promise<{ keys: Buffer[]; broken: string[] }> {
   const keys: Buffer[] = [];
   const broken: string[] = [];

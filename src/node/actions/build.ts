@@ -4,6 +4,7 @@ import { type PoolAddress, formatPool } from "../../domain/ids.ts";
 import { type Pool, withCurrentRevision } from "../../domain/pool.ts";
 import type { Revision } from "../../domain/revision.ts";
 import type { NodeContext } from "../context.ts";
+import { requirePromises } from "../production.ts";
 import { findPool, loadTenant } from "../records.ts";
 
 const maxAttempts = 3;
@@ -34,6 +35,8 @@ export async function buildImage(
     signal: context.signal,
     onProgress: (line: string): void => context.onProgress(`${formatPool(address)}: ${line}`),
   };
+  // A builder is a microVM too, and runs what the flake says.
+  await requirePromises(context, address.tenant, { object: formatPool(address), command: "build" });
   for (const line of await context.builder.sweep()) {
     context.onProgress(`removed what a build that died left: ${line}`);
   }

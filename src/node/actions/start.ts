@@ -1,9 +1,4 @@
-import {
-  ConflictError,
-  HostLacksError,
-  OperationError,
-  describeError,
-} from "../../domain/errors.ts";
+import { ConflictError, OperationError, describeError } from "../../domain/errors.ts";
 import { type InstanceAddress, formatInstance } from "../../domain/ids.ts";
 import { type Instance, addressOf, resourcesOf, statusOf, vmmOf } from "../../domain/instance.ts";
 import { assertTransition } from "../../domain/lifecycle.ts";
@@ -18,6 +13,7 @@ import { type NodeContext, timestamp } from "../context.ts";
 import { guestConfigOf } from "../guest-config.ts";
 import { machineSpec } from "../machine-spec.ts";
 import { applyNetworks, requireIsolation } from "../networks.ts";
+import { requirePromises } from "../production.ts";
 import { type ManualOverride, begin, loadInstance } from "../records.ts";
 import { transition } from "../transition.ts";
 import { effectiveSecrets } from "../secrets.ts";
@@ -48,7 +44,10 @@ export async function startInstance(
     current = await transition(context, current, { ...current, state: { status: "ready" } });
   }
   assertTransition(formatInstance(address), statusOf(current), "running");
-  requirePromises(context);
+  await requirePromises(context, address.tenant, {
+    object: formatInstance(address),
+    command: "start",
+  });
   if (vmmOf(current) !== undefined || (await livingVmms(context, address)).length > 0) {
     throw new ConflictError(
       `${formatInstance(address)} has a VMM already; no second one is started`,
@@ -82,16 +81,6 @@ export async function startInstance(
     throw error;
   }
   await finishStart(context, address);
-}
-
-/** @throws HostLacksError in production, while something that it promises cannot be kept. */
-function requirePromises({ settings: { unkeptPromises } }: NodeContext): void {
-  const [first, ...others] = unkeptPromises;
-  if (first === undefined) return;
-  throw new HostLacksError(
-    `in production no instance starts while a promise cannot be kept: ${[first, ...others].join("; ")}`,
-    { hint: "see: mvm doctor" },
-  );
 }
 
 /** Waits for the guest agent of a VMM that was started, and ends the operation. */

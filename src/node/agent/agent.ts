@@ -7,6 +7,7 @@ import type { ConnectionService, Listener, TransportIdentity } from "../../ports
 import type { DesiredRequest } from "../desired/accept.ts";
 import type { NodeContext } from "../context.ts";
 import type { NodeOperations } from "../operations.ts";
+import { announceProduction, productionView } from "../production.ts";
 import { ApiServer } from "./api-server.ts";
 import type { Certificates } from "./certificates.ts";
 import { agentHandlers } from "./handlers.ts";
@@ -96,6 +97,8 @@ export async function serveAgent(parts: AgentParts, options: AgentServeOptions):
   const local = await parts.listenLocal(api);
   const ended = new AbortController();
   try {
+    // Only by the one daemon of this node, and before anybody elsewhere can ask it.
+    for (const line of await announceProduction(context)) note(line);
     await fleet.open(api);
     const state = (): AgentState => ({
       loop: loop.status(),
@@ -112,7 +115,7 @@ export async function serveAgent(parts: AgentParts, options: AgentServeOptions):
               state: state(),
               stats: await node.nodeStats(),
               version: parts.version,
-              waivers: [],
+              production: await productionView(context),
               ...parts.ownUse(),
             }),
           );

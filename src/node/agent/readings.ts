@@ -1,3 +1,4 @@
+import type { ProductionView } from "../../domain/production.ts";
 import type { AgentReading, MetricSample } from "../../ports/agent-metrics.ts";
 import type { NodeStats, TenantStats } from "../stats.ts";
 import type { AgentState } from "./agent.ts";
@@ -33,7 +34,9 @@ const helps = {
   mvm_api_connections: "Open connections to the node's API",
   mvm_api_refusals: "Requests and connections refused since the daemon's start",
   mvm_certificate_expiry_timestamp_seconds: "When the node's certificate ends",
+  mvm_production: "1 on a node of production",
   mvm_waiver: "1 for each promise of production that is waived on this host",
+  mvm_promise_lacking: "1 for each promise of production that keeps microVMs from starting",
 } as const;
 type Name = keyof typeof helps;
 
@@ -41,14 +44,14 @@ export interface ReadingParts {
   readonly state: AgentState;
   readonly stats: NodeStats;
   readonly version: string;
-  readonly waivers: readonly string[];
+  readonly production: ProductionView;
   readonly residentBytes: number;
   readonly cpuSeconds: number;
 }
 
 /** What a scrape sees. */
 export function readingOf(parts: ReadingParts): AgentReading {
-  const { state, stats } = parts;
+  const { state, stats, production } = parts;
   const { loop } = state;
   const notReady =
     loop.state === "starting"
@@ -82,7 +85,9 @@ export function readingOf(parts: ReadingParts): AgentReading {
     ...(state.certificateExpiresAtMs === null
       ? []
       : [sample("mvm_certificate_expiry_timestamp_seconds", state.certificateExpiresAtMs / 1000)]),
-    ...parts.waivers.map((promise) => sample("mvm_waiver", 1, { promise })),
+    sample("mvm_production", production.production ? 1 : 0),
+    ...production.waivers.map(({ promise }) => sample("mvm_waiver", 1, { promise })),
+    ...production.lacking.map((promise) => sample("mvm_promise_lacking", 1, { promise })),
   ];
   return { ready: notReady === "", notReady, samples };
 }

@@ -43,6 +43,8 @@ export interface HostdContext {
   readonly netIds: NetIds;
   /** @throws NotTrustedError for a flake that hostd does not read for agentd. */
   readonly requireFlake: (flakeRef: string) => Promise<void>;
+  /** @throws PromiseLackingError in production, while a promise is not kept: agentd is not believed in that. */
+  readonly requirePromises: () => Promise<void>;
   /** Waits for the turn to talk to a guest. @returns what gives it up again. */
   readonly guestTurn: (
     process: VmmProcess,

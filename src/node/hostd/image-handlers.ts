@@ -26,6 +26,7 @@ export function imageHandlers(context: HostdContext): ImageHandlers {
     },
     Build: async ({ build }, call) => {
       await context.requireFlake(build.flakeRef);
+      await context.requirePromises();
       return { revision: await builder.build(requestOf(build, call)) };
     },
     BuildLeftovers: async () => ({ lines: await builder.leftovers() }),

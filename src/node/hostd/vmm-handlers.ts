@@ -43,6 +43,7 @@ export function vmmHandlers(context: HostdContext): VmmHandlers {
           await untilSteered(context, living, call.unwanted);
           return { vmm: nameOf(living) };
         }
+        await context.requirePromises();
         await requirePort(context, machine);
         await context.drives.ensureFolders(machine.instance);
         const spec = machineSpec(machine, {

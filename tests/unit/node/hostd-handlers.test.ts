@@ -4,12 +4,14 @@ import { instanceNetwork, tenantNetwork } from "../../../src/domain/address-plan
 import { ConflictError, NotTrustedError, UsageError } from "../../../src/domain/errors.ts";
 import { parseInstanceAddress, parseInstanceId, parseTenantId } from "../../../src/domain/ids.ts";
 import type { Machine } from "../../../src/domain/machine.ts";
+import { PromiseLackingError, requireKept } from "../../../src/domain/production.ts";
 import type { HostdContext } from "../../../src/node/hostd/context.ts";
 import { hostdHandlers } from "../../../src/node/hostd/handlers.ts";
 import { Turns } from "../../../src/node/hostd/turns.ts";
 import type { HostdCall, HostdHandlers } from "../../../src/ports/hostd.ts";
 import type { TenantNetworkState } from "../../../src/ports/network.ts";
 import type { VmmProcess, VmmSpec } from "../../../src/ports/vmm.ts";
+import { productionFindings } from "../../builders/production-findings.ts";
 import { FakeHost } from "../../fakes/fake-host.ts";
 
 const own = parseInstanceAddress("acme/web/i-0000000a");
@@ -112,6 +114,7 @@ function hostd(changes: Partial<HostdContext> = {}): UnderTest {
     folders: { make: async () => undefined, remove: async () => undefined },
     netIds: { use: async () => new Set<number>() },
     requireFlake: async () => undefined,
+    requirePromises: async () => undefined,
     guestTurn: async () => async () => undefined,
     turns: new Turns(),
     ...changes,
@@ -281,6 +284,34 @@ test("a port belongs to an instance of the network's own tenant", async () => {
   );
 });
 
+test("while a promise of production is lacking hostd starts and builds nothing, whatever agentd thinks of it", async () => {
+  const under = hostd({
+    requirePromises: async () => requireKept(productionFindings(new Map([["audit", "no key"]])), 0),
+    builder: new Proxy({} as HostdContext["builder"], {
+      get: () => () => assert.fail("nothing is built"),
+    }),
+  });
+  await apply(under, { of: own, netId: 1 });
+  const start = { machine: machineOf(), adopt: false };
+  await assert.rejects(under.handlers.VmmStart(start, call), /audit \(no key\)/);
+  assert.equal(under.started.length, 0);
+  const build = { ...aBuild, flakeRef: "builtin:hello" };
+  await assert.rejects(under.handlers.Build({ build }, call), PromiseLackingError);
+  under.living.push({ id: own.instance, runDir: "/run/i/i-0000000a", pid: 700, startTicks: 5 });
+  const vmm = { id: own.instance, pid: 700, startTicks: 5 };
+  await under.handlers.VmmResume({ vmm }, call);
+  await under.handlers.VmmStop({ vmm, graceMs: 0 }, call);
+});
+
+const aBuild = {
+  flakeRef: "path:/root",
+  profile: "minimal",
+  role: "worker",
+  timeoutMs: 1000,
+  storeOf: null,
+  network: false,
+} as const;
+
 test("a flake that hostd may not read is neither hashed nor built", async () => {
   const under = hostd({
     requireFlake: () => Promise.reject(new NotTrustedError("not for agentd")),
@@ -288,14 +319,7 @@ test("a flake that hostd may not read is neither hashed nor built", async () => 
       get: () => () => assert.fail("nothing is read"),
     }),
   });
-  const build = {
-    flakeRef: "path:/root",
-    profile: "minimal",
-    role: "worker",
-    timeoutMs: 1000,
-    storeOf: null,
-    network: false,
-  } as const;
+  const build = aBuild;
   await assert.rejects(under.handlers.BuildKey({ build }, call), NotTrustedError);
   await assert.rejects(under.handlers.Build({ build }, call), NotTrustedError);
 });

@@ -64,6 +64,7 @@ const headings = [
   "RUNNING",
   "CERTIFICATE ENDS",
   "WAIVED",
+  "LACKS",
 ];
 
 function row({ info, stats }: Status): string[] {
@@ -81,6 +82,7 @@ function row({ info, stats }: Status): string[] {
     running(stats),
     text(field(info, "certificate_expires_at")),
     waived(info),
+    lacks(info),
   ];
 }
 
@@ -96,7 +98,8 @@ function renderOne({ info, stats }: Status): string {
     ["Jailer", yesNo(field(info, "jailer"))],
     ["cgroup v2", yesNo(field(info, "cgroup_v2"))],
     ["Production", yesNo(field(info, "production"))],
-    ["Waived", waived(info)],
+    ...waiverLines(info),
+    ["Lacks", lacks(info)],
     ["Attestation", text(field(info, "attestation"))],
     ["Certificate", `until ${text(field(info, "certificate_expires_at"))}`],
     ["Document", document(info)],
@@ -128,6 +131,24 @@ function waived(info: unknown): string {
   const waivers = field(info, "waivers");
   if (!Array.isArray(waivers) || waivers.length === 0) return "nothing";
   return waivers.map((waiver) => text(field(waiver, "promise") ?? waiver)).join(", ");
+}
+
+/** Each waiver with why and until when. */
+function waiverLines(info: unknown): [string, string][] {
+  const waivers = field(info, "waivers");
+  if (!Array.isArray(waivers) || waivers.length === 0) return [["Waived", "nothing"]];
+  return waivers.map((waiver) => [
+    "Waived",
+    `${text(field(waiver, "promise"))} until ${text(field(waiver, "until"))}: ${text(field(waiver, "reason"))}`,
+  ]);
+}
+
+/** What keeps every microVM of a node of production from starting. */
+function lacks(info: unknown): string {
+  const lacking = field(info, "lacking");
+  return Array.isArray(lacking) && lacking.length > 0
+    ? lacking.map((promise) => text(promise)).join(", ")
+    : "nothing";
 }
 
 function yesNo(value: unknown): string {

@@ -181,13 +181,17 @@ test("production needs a CA elsewhere, a signing key, and no plain swap", () => 
   assert.throws(() => requireProduction({ ...good, plainSwap: ["/swapfile"] }), HostLacksError);
 });
 
-test("swap is plain unless it is in memory or encrypted", () => {
-  const heading = "Filename\tType\tSize\tUsed\tPriority\n";
-  assert.deepEqual(plainSwap(heading), []);
+test("swap is plain unless it is in memory or encrypted", async () => {
+  await using made = await roots();
+  const swaps = async (areas: string): Promise<string[]> => {
+    await mkdir(join(made.folder, "proc"), { recursive: true });
+    const heading = "Filename\tType\tSize\tUsed\tPriority\n";
+    await writeFile(join(made.folder, "proc/swaps"), heading + areas);
+    return plainSwap(made.folder);
+  };
+  assert.deepEqual(await swaps(""), []);
   assert.deepEqual(
-    plainSwap(
-      `${heading}/swapfile file 1 0 -2\n/dev/zram0 partition 1 0 5\n/dev/dm-1 partition 1 0 -3\n`,
-    ),
+    await swaps("/swapfile file 1 0 -2\n/dev/zram0 partition 1 0 5\n/dev/dm-1 partition 1 0 -3\n"),
     ["/swapfile"],
   );
 });
