@@ -62,7 +62,12 @@ export type AuditEvent =
       readonly document: string;
       readonly key_id: string | null;
     })
-  | (Of<"DesiredRefused"> & { readonly reason: RefusalReason; readonly cause: string })
+  /** `times` counts the equal ones since the last such line. */
+  | (Of<"DesiredRefused"> & {
+      readonly reason: RefusalReason;
+      readonly cause: string;
+      readonly times: number;
+    })
   /** Somebody who asked this node, or tried to, was refused; `times` counts the equal ones since the last such line. */
   | (Of<"PeerRefused"> & {
       readonly peer: string;

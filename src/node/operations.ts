@@ -38,6 +38,7 @@ import { type PoolRequest, createPool, destroyPool, planScale, scalePool } from 
 import { NodeQueries } from "./queries.ts";
 import type { ReconcileResult } from "./reconcile.ts";
 import { findPool, loadTenant } from "./records.ts";
+import { Repeats } from "./repeats.ts";
 import { type InstanceStats, type NodeStats, instanceStats, nodeStats } from "./stats.ts";
 import { type DestroyOptions, type TenantRequest, createTenant, destroyTenant } from "./tenants.ts";
 import { type SecretsView, listSecrets, rotateSecrets, setSecrets } from "./secrets.ts";
@@ -70,6 +71,7 @@ function viewPlan({ actions, held }: Plan): PlanView {
  */
 export class NodeOperations extends NodeQueries {
   readonly #context: NodeContext;
+  readonly #refusedDocuments = new Repeats();
 
   constructor(context: NodeContext) {
     super(context);
@@ -235,7 +237,7 @@ export class NodeOperations extends NodeQueries {
 
   /** Takes a desired-state document: it is in force from then on. What it asks for is brought about by reconciling. @throws DesiredRefusedError */
   async acceptDesired(request: DesiredRequest): Promise<AcceptedView> {
-    return acceptDesired(this.#context, request);
+    return acceptDesired(this.#context, request, this.#refusedDocuments);
   }
 
   /** What would be done next for a document, or without one for the document in force; nothing is changed. */

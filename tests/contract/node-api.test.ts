@@ -186,6 +186,29 @@ suite("the API of a node over QUIC", { timeout: 180_000 }, () => {
     assert.match(api.refusals[0]?.peer ?? "", /^node another-node$/);
   });
 
+  test("what an operation does not believe is a refusal that is written down", async () => {
+    const api = await start({
+      handlers: {
+        CertificateInstall: async () => {
+          throw new NotTrustedError("the certificate is not of this node's CA");
+        },
+      },
+    });
+    const connection = await greeted(api);
+    const answer = await ask(connection, { id: 1, op: "CertificateInstall", certificate: "x" });
+    assert.equal(errorOf(answer).code, "not_trusted");
+    assert.deepEqual(
+      api.refusals.map(({ peer, command, cause }) => ({ peer, command, cause })),
+      [
+        {
+          peer: "coordinator fleet",
+          command: "CertificateInstall",
+          cause: "the certificate is not of this node's CA",
+        },
+      ],
+    );
+  });
+
   test("nobody says it is what its certificate does not say", async () => {
     const api = await start();
     const node = await api.ca.issue({ role: "node", id: "another-node" });

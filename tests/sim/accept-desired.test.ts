@@ -151,6 +151,32 @@ describe("in production a node refuses", () => {
   });
 });
 
+test("a coordinator that pushes what is refused again and again does not fill the log", async () => {
+  const node = new TestNode();
+  const { operations } = node;
+  const expired = node.sign(small, { expires_at: new Date(node.host.nowMs - 1).toISOString() });
+  for (let times = 0; times < 50; times += 1) {
+    await assert.rejects(operations.acceptDesired(expired), DesiredRefusedError);
+  }
+  node.host.nowMs += 60_000;
+  await assert.rejects(operations.acceptDesired(expired), DesiredRefusedError);
+  const lines = (await node.log()).filter(({ type }) => type === "DesiredRefused");
+  assert.deepEqual(
+    lines.map(({ fields }) => fields["times"]),
+    [1, 50],
+  );
+});
+
+test("what a refusal says of a document is kept short in the log", async () => {
+  const node = new TestNode();
+  const tenants = Array.from({ length: 200 }, (_, index) =>
+    writtenTenant(`tenant-${index}`, 5000 + index, [writtenPool("web")]),
+  );
+  await assert.rejects(node.operations.acceptDesired(node.sign(writtenDocument(tenants))));
+  const last = (await node.log()).at(-1);
+  assert.ok(String(last?.fields["cause"]).length <= 2000);
+});
+
 describe("in development a node", () => {
   test("takes a document without a signature", async () => {
     const node = new TestNode(false);

@@ -225,6 +225,41 @@ test("tenants of this node are looked after without any document", async () => {
   assert.equal(host.living().length, 1);
 });
 
+test("what a quota refuses or a minimum defers is written down once, not on every pass", async () => {
+  const host = new FakeHost();
+  const counts = (running: number): WrittenDocument =>
+    writtenDocument([
+      writtenTenant(
+        "acme",
+        3,
+        [
+          writtenPool("web", {
+            desired_counts: { running, warm: 0, sleeping: 0 },
+            runtime_policy: { min_running_seconds: 86_400 },
+          }),
+        ],
+        { quota: { max_running: 2 } },
+      ),
+    ]);
+  await push(host, counts(3));
+  await using daemon = new Daemon(host);
+  const passes = async (count: number): Promise<void> => {
+    let seen = 0;
+    await daemon.until(() => (seen += 1) > count);
+  };
+  const linesOf = async (type: string): Promise<number> => {
+    const events = (await host.context().audit.last(acme, 10_000)) ?? [];
+    return events.filter((event) => event.type === type).length;
+  };
+  await daemon.until(({ held }) => held.some(({ reason }) => reason === "quota"));
+  await passes(200);
+  assert.equal(await linesOf("QuotaRefused"), 1);
+  await push(host, counts(1));
+  await daemon.until(({ held }) => held.some(({ to }) => to !== undefined));
+  await passes(200);
+  assert.equal(await linesOf("TransitionDeferred"), 1);
+});
+
 test("an operator's command has its turn between two rounds", async () => {
   const host = new FakeHost();
   await push(host, acmeWeb(1));

@@ -160,10 +160,12 @@ export class ApiServer implements ConnectionService {
     const head = headOf(value);
     const op = head !== undefined && isNodeOperation(head.op) ? head.op : "unknown";
     const id = head?.id ?? 0;
+    let isAdmitted = false;
     const done = (outcome: "ok" | WireError["code"]): void =>
       this.#options.onAnswered(op, outcome, this.#options.nowMs() - startedMs);
     try {
       const request = this.#admit(peer, value);
+      isAdmitted = true;
       const result = await this.#run(request, {
         peer,
         signal: channel.signal,
@@ -177,6 +179,10 @@ export class ApiServer implements ConnectionService {
         return;
       }
       if (!(error instanceof MvmError)) this.#options.onDefect(error);
+      // What was asked for by whom may ask, and is not believed: a certificate of another CA, say.
+      if (error instanceof NotTrustedError && isAdmitted) {
+        this.#refuse({ ...whoIs(peer), command: op, cause: error.message });
+      }
       const failure = wireError(error);
       done(failure.code);
       await channel.send({ id, error: failure });

@@ -1,9 +1,7 @@
 import { nodeLog } from "../../domain/audit.ts";
 import { MvmError, describeError } from "../../domain/errors.ts";
 import type { NodeContext } from "../context.ts";
-
-const quietMs = 60_000;
-const maxKinds = 1000;
+import { Repeats } from "../repeats.ts";
 
 /** What was refused, and whom. */
 export interface Refusal {
@@ -15,13 +13,10 @@ export interface Refusal {
   readonly cause: string;
 }
 
-/**
- * Writes refusals of the API into the node's log. One of a kind is written at once and then at most every
- * minute, with how many there were: else whoever is refused could fill the disk.
- */
+/** Writes refusals of the API into the node's log, equal ones at most every minute; see `Repeats`. */
 export class Refusals {
   readonly #context: Pick<NodeContext, "audit" | "locks" | "clock" | "onProgress">;
-  readonly #kinds = new Map<string, { writtenMs: number; unwritten: number }>();
+  readonly #repeats = new Repeats();
   #total = 0;
 
   constructor(context: Pick<NodeContext, "audit" | "locks" | "clock" | "onProgress">) {
@@ -36,9 +31,11 @@ export class Refusals {
   /** A refusal that cannot be written down is a refusal all the same, and is said on the daemon's own log. */
   async add(refusal: Refusal): Promise<void> {
     this.#total += 1;
-    const times = this.#timesToWrite(refusal);
+    const { audit, locks, clock, onProgress } = this.#context;
+    const { peer, command, cause } = refusal;
+    const kind = JSON.stringify([command, cause.slice(0, 80)]);
+    const times = this.#repeats.timesToWrite(peer, kind, clock.nowMs());
     if (times === 0) return;
-    const { audit, locks, onProgress } = this.#context;
     const event = { type: "PeerRefused", object: nodeLog, ...refusal, times } as const;
     try {
       await locks.withNode("writing a refusal down", () => audit.append(nodeLog, event));
@@ -46,19 +43,5 @@ export class Refusals {
       if (!(error instanceof MvmError)) throw error;
       onProgress(`${refusal.peer} was refused (${refusal.cause}): ${describeError(error)}`);
     }
-  }
-
-  /** How many refusals the next line stands for; 0 when there is none to write now. */
-  #timesToWrite({ peer, command, cause }: Refusal): number {
-    const nowMs = this.#context.clock.nowMs();
-    const kind = JSON.stringify([peer, command, cause.slice(0, 80)]);
-    const seen = this.#kinds.get(kind);
-    if (seen !== undefined && nowMs - seen.writtenMs < quietMs) {
-      seen.unwritten += 1;
-      return 0;
-    }
-    if (this.#kinds.size >= maxKinds) this.#kinds.clear();
-    this.#kinds.set(kind, { writtenMs: nowMs, unwritten: 0 });
-    return 1 + (seen?.unwritten ?? 0);
   }
 }

@@ -8,9 +8,13 @@ import type { AcceptedDesired } from "../../ports/desired-store.ts";
 import { type VerifiedDesired, verifyDesired } from "../../protocol/signed-desired.ts";
 import { type NodeContext, timestamp } from "../context.ts";
 import { note } from "../refuse.ts";
+import { Repeats } from "../repeats.ts";
 
 /** A desired-state document as it comes: signed (the parsed JSON of the signed form), or its bare bytes. */
 export type DesiredRequest = { readonly signed: unknown } | { readonly document: Uint8Array };
+
+/** The most of a refusal's cause that the log keeps, in characters. */
+const longestCause = 2000;
 
 /** What a node says of a document that it took. */
 export interface AcceptedView {
@@ -35,26 +39,35 @@ export interface CheckedDesired {
  * Takes a document: from now on it is what this node should be, also after a restart. What it asks for
  * is brought about by reconciling. A refusal changes nothing and is written down in the node's own log.
  *
+ * @param repeats of the process, so that who is refused again and again does not fill the log.
  * @throws DesiredRefusedError with its reason; a DocumentError lists everything that is wrong with the document.
  */
 export async function acceptDesired(
   context: NodeContext,
   request: DesiredRequest,
+  repeats: Repeats = new Repeats(),
 ): Promise<AcceptedView> {
   return context.locks.withNode("taking a desired-state document", async () => {
     try {
       return await accept(context, await checkDesired(context, request));
     } catch (error) {
       if (!(error instanceof DesiredRefusedError)) throw error;
-      await note(context, nodeLog, {
-        type: "DesiredRefused",
-        object: nodeLog,
-        reason: error.reason,
-        cause: error.message,
-      });
+      await noteRefusal(context, error, repeats);
       throw error;
     }
   });
+}
+
+async function noteRefusal(
+  context: NodeContext,
+  { reason, message }: DesiredRefusedError,
+  repeats: Repeats,
+): Promise<void> {
+  const cause = message.slice(0, longestCause);
+  const kind = `${reason} ${cause.slice(0, 80)}`;
+  const times = repeats.timesToWrite("documents", kind, context.clock.nowMs());
+  if (times === 0) return;
+  await note(context, nodeLog, { type: "DesiredRefused", object: nodeLog, reason, cause, times });
 }
 
 /** Checks a document for this node with nothing changed: who signed it, for whom, until when, what it says and whether that clashes. */
