@@ -218,7 +218,7 @@ export class FileIdentity implements NodeIdentity {
     const { key, nextKey } = this.#paths();
     for (const path of [key, nextKey]) {
       const pem = await readFileIfAny(path);
-      if (pem !== undefined && isKeyOf(pem, certificatePem)) return pem;
+      if (pem !== undefined && isReadableKeyOf(pem, certificatePem)) return pem;
     }
     return undefined;
   }
@@ -264,8 +264,19 @@ function parseCertificate(pem: string): X509Certificate {
   }
 }
 
+/** A key file that is damaged is nobody's key. */
+function isReadableKeyOf(keyPem: string, certificatePem: string): boolean {
+  try {
+    return isKeyOf(keyPem, certificatePem);
+  } catch (error) {
+    // As of a certificate, OpenSSL says what it could not read in codes that differ.
+    if (!(error instanceof Error)) throw error;
+    return false;
+  }
+}
+
 function describe(pem: string, nowMs: number): NonNullable<IdentityStatus["certificate"]> {
-  const certificate = new X509Certificate(pem);
+  const certificate = parseCertificate(pem);
   const { serial, expiresAtMs } = readPeerCertificate(certificate);
   const beginMs = Date.parse(certificate.validFrom);
   return {

@@ -1,4 +1,4 @@
-import { chmod, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { type Server, type Socket, createConnection, createServer } from "node:net";
 import { HostLacksError, OperationError, isSystemError } from "../../domain/errors.ts";
 import type {
@@ -45,9 +45,8 @@ export class UnixListener implements Listener {
       server.once("error", (cause) =>
         reject(new HostLacksError(`cannot listen on ${path}`, { cause })),
       );
-      server.listen(path, resolve);
+      listenAsGroup(server, path, resolve);
     });
-    await chmod(path, 0o660);
     return listener;
   }
 
@@ -82,9 +81,9 @@ export class UnixListener implements Listener {
     const timer = setTimeout(() => {
       for (const channel of this.#channels) channel.abort();
     }, graceMs);
+    // The socket's file goes with the server; a later one of that name is another listener's.
     await closed;
     clearTimeout(timer);
-    await rm(this.address, { force: true });
   }
 }
 
@@ -98,14 +97,25 @@ export function dialUnix(path: string, limits: Partial<TransportLimits> = {}): C
   };
 }
 
-/** Whether a program answers on a socket; a file that a killed one left does not count. */
+/** The file has its mode from the moment it is there: `listen` makes it before it answers. */
+function listenAsGroup(server: Server, path: string, onListening: () => void): void {
+  const before = process.umask(0o117);
+  try {
+    server.listen(path, onListening);
+  } finally {
+    process.umask(before);
+  }
+}
+
+/** Whether a program answers on a socket. Only a file that nobody listens on any more counts as left: a busy listener refuses too. */
 async function isAnswered(path: string): Promise<boolean> {
   try {
     (await connect(path)).destroy();
     return true;
   } catch (error) {
-    if (error instanceof OperationError) return false;
-    throw error;
+    if (!(error instanceof OperationError)) throw error;
+    const { cause } = error;
+    return !(isSystemError(cause) && (cause.code === "ENOENT" || cause.code === "ECONNREFUSED"));
   }
 }
 

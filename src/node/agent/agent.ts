@@ -67,7 +67,10 @@ const hourMs = 3_600_000;
 /** The node's daemon: keeps the node as its document says and answers who may ask. Serves until it is told to stop. */
 export async function serveAgent(parts: AgentParts, options: AgentServeOptions): Promise<void> {
   const { context, node, certificates, note, manager, stop } = parts;
-  const { node_id } = await certificates.status();
+  const onDefect = (error: unknown): void =>
+    note(`a defect: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+  // Not the identity's status: what is damaged there closes the port, and the node is looked after all the same.
+  const node_id = await context.desired.nodeId();
   if (options.desired !== undefined) {
     const { generation, hash } = await node.acceptDesired(options.desired);
     note(`document ${hash.slice(0, 12)} is in force (generation ${generation})`);
@@ -91,8 +94,7 @@ export async function serveAgent(parts: AgentParts, options: AgentServeOptions):
     refusals,
     nowMs: () => context.clock.nowMs(),
     onAnswered: (op, outcome, ms) => parts.metrics.answered(op, outcome, ms),
-    onDefect: (error) =>
-      note(`a defect: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`),
+    onDefect,
   });
   const local = await parts.listenLocal(api);
   const ended = new AbortController();
@@ -126,11 +128,11 @@ export async function serveAgent(parts: AgentParts, options: AgentServeOptions):
     await manager.ready(`node ${node_id} serves`);
     note(`node ${node_id} serves on ${fleet.address ?? "no port yet"} and ${local.address}`);
     const watches = [
-      every(identityPollMs, ended.signal, () => fleet.refresh()),
+      every(identityPollMs, ended.signal, () => fleet.refresh(), onDefect),
       // Twice as often as is asked for, so that one word may come late.
       ...(manager.watchdogMs === undefined
         ? []
-        : [every(manager.watchdogMs / 2, ended.signal, () => manager.alive())]),
+        : [every(manager.watchdogMs / 2, ended.signal, () => manager.alive(), onDefect)]),
     ];
     const closing = closeOnStop(stop, ended.signal, async () => {
       await manager.stopping();
@@ -202,7 +204,8 @@ class FleetPort {
   }
 
   async #lookAfter(before: Promise<void>): Promise<void> {
-    await before;
+    // How the look before this one ended was told to whoever asked for it.
+    await Promise.allSettled([before]);
     try {
       await this.#look();
     } catch (error) {
@@ -213,7 +216,7 @@ class FleetPort {
 
   async close(): Promise<void> {
     this.#service = undefined;
-    await this.#refreshing;
+    await Promise.allSettled([this.#refreshing]);
     const listener = this.#listener;
     this.#listener = undefined;
     await listener?.close(closeGraceMs);
@@ -222,8 +225,11 @@ class FleetPort {
   async #look(): Promise<void> {
     const service = this.#service;
     if (service === undefined) return;
-    const identity = await this.#identity();
-    if (identity === undefined) return;
+    const found = await this.#identity();
+    if (found === undefined) return;
+    // What was revoked stays so, also when the list is lost while the daemon runs.
+    const revoked = new Set([...found.revoked, ...(this.#current?.revoked ?? [])]);
+    const identity = { ...found, revoked };
     if (this.#listener === undefined) {
       this.#listener = await this.#parts.listenFleet(this.#address, service);
     } else if (isOther(identity, this.#current)) {
@@ -262,7 +268,7 @@ class FleetPort {
 
   #complain(line: string): void {
     const nowMs = this.#parts.context.clock.nowMs();
-    if (nowMs - this.#complainedMs < hourMs) return;
+    if (Math.abs(nowMs - this.#complainedMs) < hourMs) return;
     this.#complainedMs = nowMs;
     this.#parts.note(line);
   }
@@ -272,14 +278,20 @@ function isOther(one: TransportIdentity, other: TransportIdentity | undefined): 
   return (
     other === undefined ||
     one.certificatePem !== other.certificatePem ||
-    one.revoked.size !== other.revoked.size
+    one.caPem !== other.caPem ||
+    [...one.revoked].some((serial) => !other.revoked.has(serial))
   );
 }
 
-/** Does something again and again until the signal; never twice at once. */
-async function every(ms: number, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+/** Does something again and again until the signal; never twice at once. Nothing that fails ends it, or the daemon. */
+async function every(
+  ms: number,
+  signal: AbortSignal,
+  work: () => Promise<void>,
+  onDefect: (error: unknown) => void,
+): Promise<void> {
   while (!signal.aborted) {
-    await work();
+    await work().catch(onDefect);
     await pause(ms, signal);
   }
 }
