@@ -321,6 +321,26 @@ suite("the API of a node over QUIC", { timeout: 180_000 }, () => {
     });
   });
 
+  test("takes no more connections, and no more handshakes of one address, than it may have", async () => {
+    const late = /does not answer|ended/;
+    const busy = await start({ limits: { maxHandshakesPerAddress: 0 } });
+    await assert.rejects(busy.connect(undefined, { handshakeMs: 1500 }), late);
+    const full = await start({ limits: { maxConnections: 1 } });
+    const connection = await greeted(full);
+    await assert.rejects(full.connect(undefined, { handshakeMs: 1500 }), late);
+    assert.ok("ok" in ((await ask(connection, { id: 1, op: "NodeInfo" })) as object));
+  });
+
+  test("a peer that asks far more often than its rate is sent away", async () => {
+    const api = await start({ rateLimit: { perSecond: 0.001, burst: 1 } });
+    const connection = await greeted(api);
+    const flood = async (): Promise<void> => {
+      for (let id = 1; id <= 300; id += 1) await ask(connection, { id, op: "NodeInfo" });
+    };
+    await assert.rejects(flood(), /more often than your rate|cut off|gone/);
+    assert.equal(api.listener.connections, 0);
+  });
+
   test("asks of a peer are limited by a bucket, and it is told when to come again", async () => {
     const api = await start({ rateLimit: { perSecond: 1, burst: 3 } });
     const connection = await greeted(api);

@@ -169,12 +169,35 @@ test("a coordinator that pushes what is refused again and again does not fill th
 
 test("what a refusal says of a document is kept short in the log", async () => {
   const node = new TestNode();
-  const tenants = Array.from({ length: 200 }, (_, index) =>
-    writtenTenant(`tenant-${index}`, 5000 + index, [writtenPool("web")]),
+  const tenants = [];
+  for (let netId = 1; netId <= 40; netId += 1) {
+    await node.operations.createTenant({ tenant: parseTenantId(`mine-${netId}`), netId });
+    tenants.push(writtenTenant(`theirs-${netId}`, netId, [writtenPool("web")]));
+  }
+  await assert.rejects(
+    node.operations.acceptDesired(node.sign(writtenDocument(tenants))),
+    /clash|net id/,
   );
-  await assert.rejects(node.operations.acceptDesired(node.sign(writtenDocument(tenants))));
   const last = (await node.log()).at(-1);
-  assert.ok(String(last?.fields["cause"]).length <= 2000);
+  assert.equal(last?.fields["reason"], "clash");
+  assert.ok(String(last.fields["cause"]).length <= 2000);
+});
+
+test("of two documents that are pushed at once the newer one stays, whichever came first", async () => {
+  for (const generations of [
+    [4, 5],
+    [5, 4],
+  ]) {
+    const node = new TestNode();
+    const { operations } = node;
+    await Promise.allSettled(
+      generations.map((generation) =>
+        operations.acceptDesired(node.sign(generation === 5 ? guide() : small, { generation })),
+      ),
+    );
+    assert.equal(node.host.desired?.signed?.generation, 5);
+    assert.deepEqual(node.host.desired.document, bytesOf(guide()));
+  }
 });
 
 describe("in development a node", () => {

@@ -33,10 +33,10 @@ suite("the socket of a daemon", () => {
       return server;
     });
     const listener = await UnixListener.start(path, nobody);
+    t.after(() => listener.close(0));
     assert.deepEqual(modes, [0o660]);
     assert.equal((await stat(path)).mode & 0o777, 0o660);
     assert.equal(process.umask(), 0, "the process's own umask is as it was");
-    await listener.close(0);
   });
 
   test("that a killed daemon left is replaced", async () => {
@@ -68,7 +68,10 @@ suite("the socket of a daemon", () => {
       t.mock.restoreAll();
       syncBuiltinESMExports();
     });
-    await assert.rejects(UnixListener.start(path, nobody), HostLacksError);
+    await assert.rejects(
+      UnixListener.start(path, nobody).then((taken) => taken.close(0)),
+      HostLacksError,
+    );
     assert.ok((await stat(path)).isSocket());
   });
 
