@@ -204,6 +204,25 @@ describe("what fails", () => {
     host.fault = () => "none";
     await daemon.until(({ state }) => state === "converged");
   });
+
+  test("is said once for as long as it lasts, not at every try", async () => {
+    const host = new FakeHost();
+    host.fault = (call) => (call === "store.load" ? "fail" : "none");
+    const said: string[] = [];
+    const context = { ...host.context(), onProgress: (line: string) => void said.push(line) };
+    const loop = new ReconcileLoop(context, options);
+    let passes = 0;
+    loop.subscribe(() => {
+      passes += 1;
+      if (passes === 100) loop.stop();
+    });
+    await loop.run();
+    assert.equal(
+      said.filter((line) => line.startsWith("reconciling: ")).length,
+      1,
+      said.join("\n"),
+    );
+  });
 });
 
 test("tenants of this node are looked after without any document", async () => {

@@ -290,8 +290,16 @@ async function every(
   work: () => Promise<void>,
   onDefect: (error: unknown) => void,
 ): Promise<void> {
+  let said = "";
   while (!signal.aborted) {
-    await work().catch(onDefect);
+    try {
+      await work();
+      said = "";
+    } catch (error) {
+      // Said once for as long as it lasts.
+      if (String(error) !== said) onDefect(error);
+      said = String(error);
+    }
     await pause(ms, signal);
   }
 }

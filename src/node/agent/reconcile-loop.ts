@@ -124,7 +124,8 @@ export class ReconcileLoop {
     } catch (error) {
       // One thing that cannot be read, or a defect, is reported; the rest of the node goes on being looked after.
       const cause = error instanceof MvmError ? describeError(error) : `a defect: ${String(error)}`;
-      this.#context.onProgress(`reconciling: ${cause}`);
+      // It is tried again every moment: said once, not as often.
+      if (this.#defect?.cause !== cause) this.#context.onProgress(`reconciling: ${cause}`);
       this.#defect = { object: "node", at: new Date(clock.nowMs()).toISOString(), cause };
       this.#state = "failing";
       return pollMs;
