@@ -3,7 +3,12 @@ import { mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
-import { ConflictError, NotFoundError, NotTrustedError } from "../../../../src/domain/errors.ts";
+import {
+  ConflictError,
+  HostLacksError,
+  NotFoundError,
+  NotTrustedError,
+} from "../../../../src/domain/errors.ts";
 import { FileAuthority } from "../../../../src/host/fleet/file-authority.ts";
 import type { Roots } from "../../../../src/host/roots.ts";
 import { FileIdentity } from "../../../../src/host/setup/file-identity.ts";
@@ -123,6 +128,37 @@ suite("a node's identity of a fleet's CA", () => {
       );
     }
     assert.deepEqual(await node.current(), before);
+  });
+
+  test("takes no certificate that was revoked, or that begins tomorrow", async () => {
+    const node = await anEnrolledNode();
+    const before = await node.current();
+    const certificate = await answer(await node.request());
+    const [serial = ""] = (await authority.issued()).map((one) => one.serial).slice(-1);
+    await authority.revoke(serial, nowMs);
+    const revocations = await authority.revocations();
+    await assert.rejects(node.install({ certificate, revocations }), /was revoked/);
+    assert.deepEqual(await node.current(), before, "neither of the two is written");
+    const early = await authority.issue(
+      { requestPem: await node.request(), role: "node" },
+      dayMs,
+      nowMs + 2 * dayMs,
+    );
+    await assert.rejects(node.install({ certificate: early.certificatePem }), /begins on/);
+  });
+
+  test("that is damaged on disk is an error with its type, and lets nobody in", async () => {
+    const node = await anEnrolledNode();
+    await node.install({ revocations: await authority.revocations() });
+    for (const name of ["node.crt", "ca.crl"]) {
+      const whole = await readFile(certs(name), "utf8");
+      await writeFile(certs(name), whole.slice(0, 100));
+      await assert.rejects(node.status(), NotTrustedError, name);
+      if (name === "ca.crl") await assert.rejects(node.current(), NotTrustedError);
+      await writeFile(certs(name), whole);
+    }
+    await writeFile(certs("node.key"), "cut off");
+    await assert.rejects(node.current(), HostLacksError);
   });
 
   test("that has ended can be enrolled again", async () => {
