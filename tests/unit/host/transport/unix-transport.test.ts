@@ -25,10 +25,12 @@ suite("the socket of a daemon", () => {
     const umask = process.umask(0);
     t.after(() => process.umask(umask));
     const modes: number[] = [];
-    const { listen } = net.Server.prototype;
+    const listen = Reflect.get(net.Server.prototype, "listen") as (
+      ...given: unknown[]
+    ) => net.Server;
     // The mode as it is when `listen` has made the file and nothing else has run since.
     t.mock.method(net.Server.prototype, "listen", function (this: net.Server, ...given: unknown[]) {
-      const server = Reflect.apply(listen, this, given) as net.Server;
+      const server = Reflect.apply(listen, this, given);
       modes.push(statSync(path).mode & 0o777);
       return server;
     });
