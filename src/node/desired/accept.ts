@@ -13,9 +13,6 @@ import { Repeats } from "../repeats.ts";
 /** A desired-state document as it comes: signed (the parsed JSON of the signed form), or its bare bytes. */
 export type DesiredRequest = { readonly signed: unknown } | { readonly document: Uint8Array };
 
-/** The most of a refusal's cause that the log keeps, in characters. */
-const longestCause = 2000;
-
 /** What a node says of a document that it took. */
 export interface AcceptedView {
   /** Of the newest signed document that was taken; 0 before the first. An unsigned one has none of its own. */
@@ -60,10 +57,9 @@ export async function acceptDesired(
 
 async function noteRefusal(
   context: NodeContext,
-  { reason, message }: DesiredRefusedError,
+  { reason, message: cause }: DesiredRefusedError,
   repeats: Repeats,
 ): Promise<void> {
-  const cause = message.slice(0, longestCause);
   const kind = `${reason} ${cause.slice(0, 80)}`;
   const times = repeats.timesToWrite("documents", kind, context.clock.nowMs());
   if (times === 0) return;
