@@ -34,10 +34,16 @@ export class FleetUnderTest implements AsyncDisposable {
   /** @param folder of the test's own, for the coordinator's files. */
   static async make(folder: string, count: number): Promise<FleetUnderTest> {
     const fleet = new FleetUnderTest(await NetNamespace.make("coord"), folder);
-    await mkdir(folder, { recursive: true });
-    await writeFile(fleet.path("ca.crt"), await fleet.mvm("coordinator", "ca", "init"));
-    await writeFile(fleet.path("coordinator.pub"), await fleet.mvm("coordinator", "keygen"));
-    for (let index = 0; index < count; index += 1) await fleet.#addNode(index);
+    try {
+      await mkdir(folder, { recursive: true });
+      await writeFile(fleet.path("ca.crt"), await fleet.mvm("coordinator", "ca", "init"));
+      await writeFile(fleet.path("coordinator.pub"), await fleet.mvm("coordinator", "keygen"));
+      for (let index = 0; index < count; index += 1) await fleet.#addNode(index);
+    } catch (error) {
+      // Nobody else knows yet what there is to be ended and removed.
+      await fleet[Symbol.asyncDispose]();
+      throw error;
+    }
     return fleet;
   }
 
