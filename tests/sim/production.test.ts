@@ -155,15 +155,18 @@ test("each start of a daemon says and writes down what is enforced, waived and l
   host.unkept.set("cgroup-v2", "none here").set("encryption", "not built");
   host.waivers = [{ promise: "cgroup-v2", reason: "an old host", untilMs: host.nowMs + hourMs }];
   const lines = await announceProduction(host.context());
-  assert.ok(lines.some((line) => /^enforced: signature: /.test(line)));
+  assert.ok(lines.some((line) => line.startsWith("enforced: signature: ")));
   assert.ok(lines.some((line) => /^WAIVED: cgroup-v2: .*an old host/.test(line)));
-  assert.ok(lines.some((line) => /^NOT ENFORCED: encryption/.test(line)));
+  assert.ok(lines.some((line) => line.startsWith("NOT ENFORCED: encryption")));
   assert.match(lines.at(-1) ?? "", /no microVM starts on this node while it lacks encryption/);
   await announceProduction(host.context());
   const [first, second] = await events(host, nodeLog, "ProductionStarted");
   assert.deepEqual(first?.fields["waived"], ["cgroup-v2"]);
   assert.deepEqual(first?.fields["lacking"], ["encryption"]);
-  assert.equal((first?.fields["enforced"] as unknown[]).length, promiseNames.length - 2);
+  assert.equal(
+    (first?.fields["enforced"] as unknown[] | undefined)?.length,
+    promiseNames.length - 2,
+  );
   assert.ok(second !== undefined, "written at every start");
   const waived = await events(host, nodeLog, "PromiseWaived");
   assert.equal(waived.length, 2);
