@@ -6,10 +6,11 @@ import { parseArgs } from "node:util";
 import { table } from "../src/cli/output.ts";
 import { commandLine } from "./command-line.ts";
 import { fleet } from "./fleet.ts";
+import { manyMicrovms, oneMicrovm } from "./microvms.ts";
 import { planner } from "./planner.ts";
 import type { Benchmark, Result, Samples } from "./samples.ts";
 
-const benchmarks: readonly Benchmark[] = [commandLine, planner, fleet];
+const benchmarks: readonly Benchmark[] = [commandLine, planner, fleet, oneMicrovm, manyMicrovms];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -71,7 +72,7 @@ async function main(): Promise<void> {
     const names = Object.keys(benchmark.measures);
     if (!names.some(isChosen)) continue;
     say(`measuring ${names.join(", ")}`);
-    const measured = await benchmark.measure(say);
+    const measured = await benchmark.measure(say, interrupt.signal);
     results.push(...measured.results.filter(({ name }) => isChosen(name)));
     for (const name of names) if (isChosen(name)) samples[name] = measured.samples;
   }
@@ -79,4 +80,11 @@ async function main(): Promise<void> {
   if (results.some(({ ok }) => !ok)) process.exitCode = 1;
 }
 
+const interrupt = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    say("bench: stopping after this sample");
+    interrupt.abort(new Error(`interrupted by ${signal}`));
+  });
+}
 await main();

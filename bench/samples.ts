@@ -20,7 +20,8 @@ export interface Measurement {
 export interface Benchmark {
   /** The names of its results, each with what it says. */
   readonly measures: Readonly<Record<string, string>>;
-  measure(say: (line: string) => void): Promise<Measurement>;
+  /** `signal` ends it between two samples; what it made is then removed. */
+  measure(say: (line: string) => void, signal: AbortSignal): Promise<Measurement>;
 }
 
 export function result(name: string, value: number, unit: string, bar: number): Result {
@@ -44,6 +45,7 @@ export function median(samples: readonly number[]): number {
 export async function interleaved<Name extends string>(
   rounds: number,
   runs: Readonly<Record<Name, () => Promise<number> | number>>,
+  signal?: AbortSignal,
 ): Promise<Record<Name, number[]>> {
   const names = Object.keys(runs) as Name[];
   const samples = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<
@@ -52,6 +54,7 @@ export async function interleaved<Name extends string>(
   >;
   for (let round = 0; round <= rounds; round += 1) {
     for (const name of names) {
+      signal?.throwIfAborted();
       const sample = await runs[name]();
       if (round > 0) samples[name].push(sample);
     }
