@@ -93,9 +93,10 @@ async function main(): Promise<void> {
   }
   await run(buildCommandLine(readVersion()), process.argv.slice(2), context);
   const failed = normalizeExitCode(streams.exitCode);
-  // Some commands are meant to be ended by a signal, and say so.
-  const ended = interrupt.signal.aborted ? interruptedExitCode : 0;
-  process.exitCode = failed || (chosenExitCode ?? ended);
+  // Some commands are meant to be ended by a signal, and say so; what fails after it was interrupted by it.
+  process.exitCode = interrupt.signal.aborted
+    ? (chosenExitCode ?? interruptedExitCode)
+    : failed || (chosenExitCode ?? 0);
 }
 
 /** Ends the process when nobody takes its data; a reader that goes away, such as `head`, is no failure. */

@@ -105,8 +105,6 @@ async function matchVmm(
     return;
   }
   if (recorded === undefined) {
-    // Nothing was begun and nothing runs: it was left in good order, which the next start need not pay for.
-    if (living === undefined && instance.operation === null) return;
     await endVmm(context, address, 0);
     await context.drives.release(address);
     await context.store.saveInstance({ ...instance, operation: null });
