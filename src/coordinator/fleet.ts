@@ -21,8 +21,8 @@ export interface FleetOptions {
   readonly signal: AbortSignal;
 }
 
-/** A document on its way to nodes. */
-export interface Push {
+/** A document for nodes, and how it is signed. */
+export interface Signing {
   /** The exact bytes. */
   readonly document: Uint8Array;
   /** Signs it for each node; without it it goes unsigned, which only development takes. */
@@ -30,6 +30,10 @@ export interface Push {
   /** Else the next after the last one that the node took, or that one when it is of the same document. */
   readonly generation?: number | undefined;
   readonly lifeMs: number;
+}
+
+/** A document on its way to nodes. */
+export interface Push extends Signing {
   /** Whether to wait until the node has converged. */
   readonly wait: boolean;
 }
@@ -69,21 +73,17 @@ export class Fleet {
     onProgress: (progress: unknown) => void,
   ): Promise<unknown> {
     const { signal } = this.#options;
-    const { key, document, wait } = push;
-    if (key === undefined) {
-      const desired = JSON.parse(Buffer.from(document).toString("utf8")) as unknown;
-      return client.call("Reconcile", { desired, wait }, { signal, onProgress });
-    }
-    const signed = await this.#sign(client, key, push);
-    return client.call("ReconcileSigned", { signed, wait }, { signal, onProgress });
+    const { wait } = push;
+    const form = await this.#formOf(client, push);
+    return "signed" in form
+      ? client.call("ReconcileSigned", { ...form, wait }, { signal, onProgress })
+      : client.call("Reconcile", { ...form, wait }, { signal, onProgress });
   }
 
   /** What a node would do about a document, or about the one in force. */
-  async plan(client: NodeClient, document: Uint8Array | undefined): Promise<unknown> {
-    const { signal } = this.#options;
-    if (document === undefined) return client.call("Plan", {}, { signal });
-    const desired = JSON.parse(Buffer.from(document).toString("utf8")) as unknown;
-    return client.call("Plan", { desired }, { signal });
+  async plan(client: NodeClient, signing: Signing | undefined): Promise<unknown> {
+    const form = signing === undefined ? {} : await this.#formOf(client, signing);
+    return client.call("Plan", form, { signal: this.#options.signal });
   }
 
   /** Has a node make its next key, and gives it the certificate for it. @returns what the node installed. */
@@ -107,7 +107,17 @@ export class Fleet {
     );
   }
 
-  async #sign(client: NodeClient, key: KeyObject, push: Push): Promise<unknown> {
+  /** A document as it goes to one node. */
+  async #formOf(
+    client: NodeClient,
+    signing: Signing,
+  ): Promise<{ readonly signed: unknown } | { readonly desired: unknown }> {
+    const { key, document } = signing;
+    if (key !== undefined) return { signed: await this.#sign(client, key, signing) };
+    return { desired: JSON.parse(Buffer.from(document).toString("utf8")) as unknown };
+  }
+
+  async #sign(client: NodeClient, key: KeyObject, push: Signing): Promise<unknown> {
     const { signal, nowMs } = this.#options;
     const { node_id } = await client.hello(signal);
     if (node_id !== client.peer.id) {

@@ -286,6 +286,9 @@ suite("mvm agent serve", { timeout: 240_000, skip: isRoot ? false : "mvm needs r
       assert.match(status, /Production: +yes/);
       assert.match(status, /Waived: +cgroup-v2 until 2999-01-01T00:00:00\.000Z: an old host/);
       assert.match(status, /Lacks: .*runtime-isolation/);
+      // A plan of a document is asked for as it would be pushed: signed.
+      const plan = ["coordinator", "plan", "--desired", path("nothing.json"), "--node", node()];
+      assert.match(ok(...plan), /nothing to do/);
       const { text } = await scrape("metrics");
       assert.match(text, /^mvm_production 1$/m);
       assert.match(text, /^mvm_waiver\{promise="cgroup-v2"\} 1$/m);

@@ -6,8 +6,9 @@ import { readDocument } from "./document-file.ts";
 import { nodeFlag } from "./node-flag.ts";
 import { field, text } from "./render-push.ts";
 import { reportResults } from "./report-results.ts";
+import { type SigningFlags, signingFlags } from "./signing-flags.ts";
 
-interface Flags {
+interface Flags extends SigningFlags {
   readonly desired?: string;
   readonly node: readonly DialTarget[];
   readonly json: boolean;
@@ -18,19 +19,28 @@ export const coordinatorPlan: Command<CliContext> = buildCommand<Flags, [], CliC
   docs: {
     brief: "Show what nodes would do next, with nothing changed",
     fullDescription:
-      "For a document, or without --desired for the one in force on each node. What a node plans after its first actions follows from how they end.",
+      "For a document, signed as a push of it would be, or without --desired for the one in force on each node. What a node plans after its first actions follows from how they end.",
   },
   parameters: {
     flags: {
       desired: optionalText("The document; - for standard input", "file"),
       ...nodeFlag,
+      ...signingFlags,
       ...jsonFlag,
     },
   },
-  async func({ desired, node, json }) {
-    const document = desired === undefined ? undefined : await readDocument(this.stdin, desired);
+  async func({ desired, node, key, expires, generation, json }) {
+    const signing =
+      desired === undefined
+        ? undefined
+        : {
+            document: await readDocument(this.stdin, desired),
+            key: await (await this.signingKeys()).load(key),
+            generation,
+            lifeMs: expires,
+          };
     const fleet = await this.fleet();
-    const results = await fleet.each(node, (client) => fleet.plan(client, document));
+    const results = await fleet.each(node, (client) => fleet.plan(client, signing));
     reportResults(this, results, json, renderPlan);
   },
 });
