@@ -2,8 +2,7 @@
 // The guest falls silent when the file that the first argument names is there.
 import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { duplexPair } from "node:stream";
 import { run } from "@stricli/core";
 import { buildCommandLine } from "../../src/cli/app.ts";
@@ -19,7 +18,8 @@ import { noFleet } from "../builders/no-fleet.ts";
 
 const [silenceFile = "", ...words] = process.argv.slice(2);
 const isSilent = (): boolean => existsSync(silenceFile);
-const runDir = await mkdtemp(join(tmpdir(), "mvm-terminal-"));
+// In the folder of the test, which removes it also when this process is killed.
+const runDir = await mkdtemp(join(dirname(silenceFile), "run-"));
 
 let disconnect = (): void => undefined;
 
