@@ -72,9 +72,14 @@ export function tenantNetworkState(records: TenantRecords): TenantNetworkState {
   };
 }
 
+/** A start that is being taken back is at this step: its TAP goes before the operation is over. */
+export const undoStep = "undo";
+
 /** An instance has a TAP from the moment before its VMM is started until after it is gone. */
 function needsPort(instance: Instance): boolean {
-  return vmmOf(instance) !== undefined || instance.operation?.kind === "start";
+  const { operation } = instance;
+  if (vmmOf(instance) !== undefined) return true;
+  return operation?.kind === "start" && operation.step !== undoStep;
 }
 
 function portOf(netId: number, pool: Pool, instance: Instance): NetworkPort {

@@ -107,6 +107,17 @@ export interface ManualOverride {
   readonly until: string;
 }
 
+/** An operation on an instance at its next step; it began when its first step did. */
+export function atStep(
+  context: NodeContext,
+  { operation }: Instance,
+  kind: Operation["kind"],
+  step: string,
+): Operation {
+  const started_at = operation?.kind === kind ? operation.started_at : timestamp(context);
+  return { kind, started_at, step };
+}
+
 /**
  * Writes down what is about to be done, before it is done. An operator's override is part of that
  * write: what dies after it is finished as it was begun, and is not undone by the reconciler.
@@ -120,9 +131,7 @@ export async function begin(
   step: string,
   override?: ManualOverride,
 ): Promise<Instance> {
-  const started_at =
-    instance.operation?.kind === kind ? instance.operation.started_at : timestamp(context);
-  const next: Instance = { ...instance, operation: { kind, started_at, step } };
+  const next: Instance = { ...instance, operation: atStep(context, instance, kind, step) };
   if (override !== undefined) return await saveOverride(context, next, override);
   await context.store.saveInstance(next);
   return next;

@@ -46,6 +46,7 @@ const knownPoints = [
   "resume:vcpus",
   "vmm:resumed",
   "stop:guest",
+  "stop:network",
   "vmm:stopped",
   "drives:released",
   "instance:stopped",

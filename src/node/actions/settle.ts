@@ -3,8 +3,8 @@ import { type Instance, vmmOf } from "../../domain/instance.ts";
 import type { Pool } from "../../domain/pool.ts";
 import type { VmmProcess } from "../../ports/vmm.ts";
 import type { NodeContext } from "../context.ts";
-import { applyNetworks } from "../networks.ts";
-import { loadInstance } from "../records.ts";
+import { applyNetworks, undoStep } from "../networks.ts";
+import { begin, loadInstance } from "../records.ts";
 import { destroyInstance } from "./destroy.ts";
 import { endVmm, livingVmms } from "./end-vmm.ts";
 import { failInstance } from "./fail.ts";
@@ -76,8 +76,9 @@ async function settleStart(
     return;
   }
   await context.drives.release(address);
-  await context.store.saveInstance({ ...instance, operation: null });
+  const undone = await begin(context, instance, "start", undoStep);
   await applyNetworks(context);
+  await context.store.saveInstance({ ...undone, operation: null });
 }
 
 async function adopted(
@@ -105,10 +106,13 @@ async function matchVmm(
     return;
   }
   if (recorded === undefined) {
+    const { operation, state } = instance;
+    // A failure is one write: what it left on the network may still be there.
+    if (living === undefined && operation === null && state.status !== "failed") return;
     await endVmm(context, address, 0);
     await context.drives.release(address);
-    await context.store.saveInstance({ ...instance, operation: null });
     await applyNetworks(context);
+    await context.store.saveInstance({ ...instance, operation: null });
     return;
   }
   if (living === undefined) return;

@@ -4,7 +4,7 @@ import { type Instance, statusOf } from "../../domain/instance.ts";
 import { assertTransition } from "../../domain/lifecycle.ts";
 import type { NodeContext } from "../context.ts";
 import { applyNetworks } from "../networks.ts";
-import { type ManualOverride, begin, loadInstance } from "../records.ts";
+import { type ManualOverride, atStep, begin, loadInstance } from "../records.ts";
 import { transition } from "../transition.ts";
 import { endVmm, livingVmms } from "./end-vmm.ts";
 
@@ -28,13 +28,16 @@ export async function stopInstance(
   const stopped: Instance = {
     ...current,
     state: { status: "stopped" },
-    operation: null,
+    // It is over when the TAP is gone too: whoever comes next asks no more of one that was left in order.
+    operation: atStep(context, current, "stop", "network"),
     spare: false,
     failures: 0,
   };
-  if (statusOf(current) === "stopped") await context.store.saveInstance(stopped);
-  else await transition(context, current, stopped);
+  // One that was stopped before its TAP was gone is stopped already.
+  const recorded =
+    statusOf(current) === "stopped" ? stopped : await transition(context, current, stopped);
   await applyNetworks(context);
+  await context.store.saveInstance({ ...recorded, operation: null });
   context.onProgress(`${formatInstance(address)}: stopped`);
 }
 
