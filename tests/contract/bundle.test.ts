@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 
-const projectDir = join(import.meta.dirname, "..", "..", "..");
+const projectDir = join(import.meta.dirname, "..", "..");
 
 suite("the bundle", () => {
   let checkout = "";

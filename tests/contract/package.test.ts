@@ -4,11 +4,11 @@ import { access, cp, mkdir, mkdtemp, readFile, readdir, rm, symlink } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
-import { FileStore } from "../../../src/host/store/file-store.ts";
-import { findFlake } from "../../../src/image/flake-source.ts";
-import { aTenant } from "../../builders/records.ts";
+import { FileStore } from "../../src/host/store/file-store.ts";
+import { findFlake } from "../../src/image/flake-source.ts";
+import { aTenant } from "../builders/records.ts";
 
-const projectDir = join(import.meta.dirname, "..", "..", "..");
+const projectDir = join(import.meta.dirname, "..", "..");
 const isRoot = process.getuid?.() === 0;
 
 function run(program: string, args: readonly string[], options: object): string {
