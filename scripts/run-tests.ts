@@ -17,7 +17,7 @@ async function runSuite(suite: string): Promise<void> {
   const events = run({
     files,
     ...(sideBySide.has(suite)
-      ? { concurrency: 2, timeout: fileTimeoutMs.sideBySide }
+      ? { concurrency: 4, timeout: fileTimeoutMs.sideBySide }
       : { concurrency: 1, timeout: fileTimeoutMs.alone }),
   });
   events.on("test:pass", ({ details, skip, todo }) => {
