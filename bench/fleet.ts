@@ -22,7 +22,7 @@ const pushes = 7;
 const few = 50;
 const many = 200;
 const mib = 1024 * 1024;
-const signal = AbortSignal.timeout(600_000);
+const timeoutMs = 600_000;
 /** A document that asks for nothing; blanks make it as long as it has to be. */
 const document = '{"schema_version":1,"node_id":"local","tenants":[]}';
 
@@ -34,13 +34,14 @@ export const fleet: Benchmark = {
     "push-200-nodes": `a push to ${many} simulated nodes`,
     "push-growth": `a push to ${many} nodes over one to ${few}, over ${many / few}`,
   },
-  async measure(say) {
+  async measure(say, interrupted) {
+    const signal = AbortSignal.any([interrupted, AbortSignal.timeout(timeoutMs)]);
     const folder = await mkdtemp(join(tmpdir(), "mvm-bench-fleet-"));
     try {
-      const daemon = await measureDaemon(folder);
+      const daemon = await measureDaemon(folder, signal);
       say(`asked a daemon ${daemon.info.length} times`);
-      const toFew = await measurePush(folder, few);
-      const toMany = await measurePush(folder, many);
+      const toFew = await measurePush(folder, few, signal);
+      const toMany = await measurePush(folder, many, signal);
       const sorted = daemon.info.toSorted((a, b) => a - b);
       const p99 = sorted[Math.floor(sorted.length * 0.99)] ?? 0;
       return {
@@ -63,7 +64,10 @@ export const fleet: Benchmark = {
   },
 };
 
-async function measureDaemon(folder: string): Promise<{ info: number[]; push: number[] }> {
+async function measureDaemon(
+  folder: string,
+  signal: AbortSignal,
+): Promise<{ info: number[]; push: number[] }> {
   const env = {
     PATH: process.env["PATH"] ?? "",
     MVM_NODE: process.execPath,
@@ -100,7 +104,7 @@ async function measureDaemon(folder: string): Promise<{ info: number[]; push: nu
     const transport = quic(await authority.identity(Date.now()));
     const target = { host: "127.0.0.1", port };
     const client = new NodeClient(await transport.dial(target, signal), "coordinator");
-    const info = await askEvenly(client);
+    const info = await askEvenly(client, signal);
     const asFleet = new Fleet({ transport, role: "coordinator", nowMs: Date.now, signal });
     const push: number[] = [];
     for (let generation = 1; generation <= pushes; generation += 1) {
@@ -120,7 +124,7 @@ async function measureDaemon(folder: string): Promise<{ info: number[]; push: nu
 }
 
 /** Asks at a steady rate, whether or not the answer before is there. @returns how long each took, in ms. */
-async function askEvenly(client: NodeClient): Promise<number[]> {
+async function askEvenly(client: NodeClient, signal: AbortSignal): Promise<number[]> {
   const took: number[] = [];
   const asked: Promise<void>[] = [];
   const startMs = performance.now();
@@ -137,7 +141,7 @@ async function askEvenly(client: NodeClient): Promise<number[]> {
 }
 
 /** Pushes to so many simulated nodes, several times. @returns how long each took, in ms. */
-async function measurePush(folder: string, count: number): Promise<number[]> {
+async function measurePush(folder: string, count: number, signal: AbortSignal): Promise<number[]> {
   const ca = await makeCa("bench", Date.now());
   const issue = async (role: "node" | "coordinator", id: string): Promise<object> => ({
     id,
