@@ -1,6 +1,5 @@
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
-import { TomlError, parse } from "smol-toml";
 import * as z from "zod";
 import { tenantNetwork, maxNetId, netIdOfSubnet } from "../domain/address-plan.ts";
 import { egressSchema } from "../domain/egress-schema.ts";
@@ -12,6 +11,7 @@ import { maxDesiredCount, parseProfile } from "../domain/pool-limits.ts";
 import { instanceResourcesSchema } from "../domain/pool.ts";
 import { parseRole } from "../domain/roles.ts";
 import { secretScopesSchema } from "../domain/secret-scopes-schema.ts";
+import { TomlTextError, parseToml, problemsWithPlaces } from "../domain/toml-text.ts";
 import { readSecretsFile } from "./secrets-file.ts";
 
 const maxManifestBytes = 1024 * 1024;
@@ -95,8 +95,8 @@ export async function readManifest(
   otherPools: readonly PoolId[] = [],
 ): Promise<ManifestFile> {
   const text = await readText(path);
-  const result = manifestSchema.safeParse(parseToml(path, text));
-  if (!result.success) throw unusable(path, problemsOf(result.error));
+  const result = manifestSchema.safeParse(valueOf(path, text));
+  if (!result.success) throw unusable(path, problemsWithPlaces(result.error, "the manifest"));
   const { schema_version: _, secrets_file, ...manifest } = result.data;
   const problems = contradictions(manifest, otherPools);
   let secrets: Record<string, string> | undefined;
@@ -124,21 +124,13 @@ async function readText(path: string): Promise<string> {
   }
 }
 
-function parseToml(path: string, text: string): unknown {
+function valueOf(path: string, text: string): unknown {
   try {
-    return parse(text);
+    return parseToml(text);
   } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    const [first = ""] = error.message.split("\n");
-    throw unusable(path, [`line ${error.line}, column ${error.column}: ${first}`]);
+    if (!(error instanceof TomlTextError)) throw error;
+    throw unusable(path, [error.message]);
   }
-}
-
-function problemsOf(error: z.ZodError): string[] {
-  return error.issues.map(({ path, message }) => {
-    const place = path.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`));
-    return `${place.join("").replace(/^\./, "") || "the manifest"}: ${message}`;
-  });
 }
 
 /** What each field allows and the fields together do not. */

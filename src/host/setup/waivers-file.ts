@@ -1,10 +1,11 @@
 import { constants, promises } from "node:fs";
 import { dirname } from "node:path";
-import { TomlDate, TomlError, parse } from "smol-toml";
+import { TomlDate } from "smol-toml";
 import * as z from "zod";
 import { NotTrustedError, OperationError, UsageError, isSystemError } from "../../domain/errors.ts";
 import { parsedText } from "../../domain/parsed-text.ts";
 import { type Waiver, parseWaivablePromise } from "../../domain/production.ts";
+import { TomlTextError, parseToml, problemsWithPlaces } from "../../domain/toml-text.ts";
 import { isErrno } from "../files.ts";
 
 const maxBytes = 64 * 1024;
@@ -48,8 +49,8 @@ const fileSchema = z.strictObject({
 export async function readWaivers(path: string, trustedUid = 0): Promise<Waiver[]> {
   const text = await readTrusted(path, trustedUid);
   if (text === undefined) return [];
-  const parsed = fileSchema.safeParse(parseToml(path, text));
-  if (!parsed.success) throw unusable(path, problemsOf(parsed.error));
+  const parsed = fileSchema.safeParse(valueOf(path, text));
+  if (!parsed.success) throw unusable(path, problemsWithPlaces(parsed.error, "the file"));
   const waivers = parsed.data.waive.map(({ promise, reason, until }) => ({
     promise,
     reason,
@@ -101,21 +102,13 @@ async function readTrusted(path: string, trustedUid: number): Promise<string | u
   }
 }
 
-function parseToml(path: string, text: string): unknown {
+function valueOf(path: string, text: string): unknown {
   try {
-    return parse(text);
+    return parseToml(text);
   } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    const [first = ""] = error.message.split("\n");
-    throw unusable(path, [`line ${error.line}, column ${error.column}: ${first}`]);
+    if (!(error instanceof TomlTextError)) throw error;
+    throw unusable(path, [error.message]);
   }
-}
-
-function problemsOf(error: z.ZodError): string[] {
-  return error.issues.map(({ path, message }) => {
-    const place = path.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`));
-    return `${place.join("").replace(/^\./, "") || "the file"}: ${message}`;
-  });
 }
 
 function unusable(path: string, problems: readonly string[]): UsageError {
