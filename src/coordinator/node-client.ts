@@ -1,4 +1,5 @@
 import { ConflictError, MvmError, OperationError, UsageError } from "../domain/errors.ts";
+import { pause } from "../ports/pause.ts";
 import type { Connection, FrameChannel, Peer } from "../ports/transport.ts";
 import {
   type HelloResult,
@@ -155,17 +156,4 @@ class RemoteError extends Error {
     super(said.message);
     this.said = said;
   }
-}
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done(): void {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-    signal.addEventListener("abort", done, { once: true });
-    if (signal.aborted) done();
-  });
 }

@@ -4,7 +4,7 @@ import { UsageError } from "../../domain/errors.ts";
 import type { TenantId } from "../../domain/ids.ts";
 import type { CliContext } from "../context.ts";
 import { jsonFlag, tenantArgument } from "../parameters.ts";
-import { pause } from "../pause.ts";
+import { pause } from "../../ports/pause.ts";
 import { noteCorrupt } from "../render-corrupt.ts";
 import { renderDashboard } from "../render-dashboard.ts";
 

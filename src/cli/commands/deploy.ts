@@ -3,7 +3,7 @@ import { MvmError, UsageError } from "../../domain/errors.ts";
 import type { NodeOperations } from "../../node/operations.ts";
 import type { CliContext } from "../context.ts";
 import { renderError } from "../exit-codes.ts";
-import { pause } from "../pause.ts";
+import { pause } from "../../ports/pause.ts";
 import { dryRunFlag, wholeNumber } from "../parameters.ts";
 import { reportReconcile } from "../render-reconcile.ts";
 

@@ -2,6 +2,7 @@ import { MvmError, describeError } from "../../domain/errors.ts";
 import type { AgentMetrics } from "../../ports/agent-metrics.ts";
 import type { NodeInfo } from "../../ports/host-setup.ts";
 import type { NodeIdentity } from "../../ports/node-identity.ts";
+import { pause } from "../../ports/pause.ts";
 import type { ServiceManager } from "../../ports/service-manager.ts";
 import type { ConnectionService, Listener, TransportIdentity } from "../../ports/transport.ts";
 import type { DesiredRequest } from "../desired/accept.ts";
@@ -302,14 +303,6 @@ async function every(
     }
     await pause(ms, signal);
   }
-}
-
-/** Resolves after a time, or when the signal comes. */
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  const timeout = Promise.withResolvers<void>();
-  const timer = setTimeout(timeout.resolve, ms);
-  await Promise.race([timeout.promise, aborted(signal)]);
-  clearTimeout(timer);
 }
 
 /** Resolves when the signal comes. */

@@ -2,7 +2,7 @@ import { type Command, buildCommand } from "@stricli/core";
 import type { DialTarget } from "../../../ports/transport.ts";
 import type { CliContext } from "../../context.ts";
 import { jsonFlag, wholeNumber } from "../../parameters.ts";
-import { pause } from "../../pause.ts";
+import { pause } from "../../../ports/pause.ts";
 import { nodeFlag } from "./node-flag.ts";
 import { reportResults } from "./report-results.ts";
 
